@@ -1,0 +1,56 @@
+"""Every exception optlayers raises.
+
+A message answers three questions: what is wrong, with which numbers, what to do next.
+"""
+
+
+class OptlayersError(Exception):
+    """Base of all errors raised on purpose by optlayers."""
+
+
+class DeclarationError(OptlayersError, ValueError):
+    """A problem was declared wrongly; names file, line and subexpression."""
+
+
+class ShapeError(OptlayersError, ValueError):
+    """Two shapes do not fit, in a declaration or in a call."""
+
+
+class NotConvex(DeclarationError):
+    """`convex=True` was asked of a declaration that is not convex."""
+
+
+class ParameterError(OptlayersError, ValueError):
+    """A call gave a parameter that is missing, unknown, or of the wrong kind."""
+
+
+class InvalidDataError(ParameterError):
+    """Values break what the declaration says of them (NaN, negative, not PSD)."""
+
+
+class SolveError(OptlayersError, RuntimeError):
+    """Some samples have no solution; names them, their status and a constraint."""
+
+
+class SolverRefused(OptlayersError, RuntimeError):
+    """No solver takes this program; gives the reason of each."""
+
+
+class UnknownName(OptlayersError, LookupError):
+    """A solver, option or field of that name does not exist; suggests the nearest."""
+
+
+class UnknownOption(OptlayersError, TypeError):
+    """An option that the receiver does not know; lists those it does."""
+
+
+class OrderError(OptlayersError, RuntimeError):
+    """An output was differentiated more often than `order=` allows."""
+
+
+class NotSupported(OptlayersError, NotImplementedError):
+    """Understood, but not available in this version; says what is."""
+
+
+class TransformError(OptlayersError, RuntimeError):
+    """A `torch.func` or `torch.compile` transform cannot see what it would need."""

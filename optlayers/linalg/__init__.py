@@ -1,0 +1,1 @@
+"""Batched linear algebra: operators, factorizations, patterns, affine maps."""
