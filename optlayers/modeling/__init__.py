@@ -1,0 +1,1 @@
+"""The language: expressions as data, fields, atoms, stages, constraints, rendering."""
