@@ -1,0 +1,31 @@
+"""Keep samples that failed from everything that is differentiated.
+
+A gradient of zero times a NaN derivative is NaN, and a shared parameter sums it over the
+batch; so failed rows are replaced before anything is computed from them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def replace_failed(tensors: Sequence[Tensor], ok: Tensor) -> list[Tensor]:
+    """Put the numbers of the first good sample in the place of every failed one.
+
+    What is computed from the result is finite, and the gradient of failed rows is
+    exactly zero. If no sample is good, all rows are the finite part of the first.
+
+    Args:
+        tensors: each [B, ...].
+        ok: which samples to keep, bool [B].
+    """
+    if ok.shape[0] == 0:
+        return list(tensors)
+    first = ok.to(torch.int8).argmax().reshape(1)
+    return [_replace(tensor, ok, first) for tensor in tensors]
+
+
+def _replace(tensor: Tensor, ok: Tensor, first: Tensor) -> Tensor:
+    good = tensor.detach().index_select(0, first).nan_to_num(0.0, 0.0, 0.0)
+    return torch.where(ok.view(-1, *[1] * (tensor.ndim - 1)), tensor, good)

@@ -1,0 +1,1 @@
+"""What a problem is: its numbers, its residual, its linearization."""

@@ -1,0 +1,269 @@
+"""Cone programs and the residual whose zero is their solution.
+
+minimize x'Px/2 + q'x subject to A x + s = b, s in K. A solution is a zero z = [x, v] of
+F(z) = [P x + q + A'y ; b - A x - s] with y = proj_{K*}(v) and s = y - v.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from optlayers.errors import ShapeError
+from optlayers.interfaces import Kind
+from optlayers.linalg.dense import DenseOperator
+from optlayers.linalg.pattern import PatternMatrix
+from optlayers.programs.cones import Cones
+
+Matrix = Tensor | PatternMatrix
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """Where the entries of a `PatternMatrix` are; equal when they are the same tensors."""
+
+    rows: Tensor
+    cols: Tensor
+    shape: tuple[int, int]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Positions)
+            and self.rows is other.rows
+            and self.cols is other.cols
+            and self.shape == other.shape
+        )
+
+    def __hash__(self) -> int:
+        return hash((id(self.rows), id(self.cols), self.shape))
+
+
+@dataclass(frozen=True)
+class ConeProgramStructure:
+    """What of a cone program is no number: hashable, the same for every call.
+
+    Attributes:
+        cones: the cone K.
+        has_quadratic: whether there is a P.
+        P_positions: where P has entries; None if P is a tensor or absent.
+        A_positions: where A has entries; None if A is a tensor.
+    """
+
+    cones: Cones
+    has_quadratic: bool
+    P_positions: Positions | None
+    A_positions: Positions | None
+
+
+@dataclass(frozen=True, eq=False)
+class ConeProgram:
+    """B cone programs of one size; P and A may be shared by all (no batch axis).
+
+    Attributes:
+        P: symmetric positive semidefinite and full (both triangles), [n, n], [B, n, n]
+            or a pattern; None for zero.
+        q: [B, n].
+        A: [m, n], [B, m, n] or a pattern.
+        b: [B, m].
+        cones: the cone K, with m rows.
+
+    Raises:
+        ShapeError: the sizes do not fit.
+    """
+
+    P: Matrix | None
+    q: Tensor
+    A: Matrix
+    b: Tensor
+    cones: Cones
+    kind: ClassVar[Kind] = Kind.CONVEX
+
+    def __post_init__(self) -> None:
+        if self.q.ndim != 2 or self.b.ndim != 2 or self.q.shape[0] != self.b.shape[0]:
+            raise ShapeError(
+                f"ConeProgram: q {list(self.q.shape)} and b {list(self.b.shape)} must "
+                "be [B, n] and [B, m] with one B."
+            )
+        _check_matrix("P", self.P, (self.size, self.size), self.batch_size)
+        _check_matrix("A", self.A, (self.rows, self.size), self.batch_size)
+        if self.cones.size != self.rows:
+            raise ShapeError(
+                f"ConeProgram: {self.cones} has {self.cones.size} rows, b has "
+                f"{self.rows}; give one row of A and b per row of the cones."
+            )
+
+    @property
+    def batch_size(self) -> int:
+        """The number of samples B."""
+        return self.q.shape[0]
+
+    @property
+    def size(self) -> int:
+        """The number of variables n."""
+        return self.q.shape[1]
+
+    @property
+    def rows(self) -> int:
+        """The number of constraint rows m."""
+        return self.b.shape[1]
+
+    def residual(self, point: Tensor) -> Tensor:
+        """F(z), [B, n + m] -> [B, n + m], zero exactly at a solution."""
+        x, v = point.split([self.size, self.rows], 1)
+        y = self.cones.project_dual(v)
+        stationarity = self.q + _transposed_times(self.A, y)
+        if self.P is not None:
+            stationarity = stationarity + _times(self.P, x)
+        return torch.cat([stationarity, self.b - _times(self.A, x) - y + v], 1)
+
+    def linearize(self, point: Tensor) -> DenseOperator:
+        """dF/dz = [P A'D ; -A I - D] at `point`, cut from every derivative.
+
+        D is the element of the generalized derivative that autograd takes through
+        `residual`, also at the kinks of the projection.
+        """
+        return DenseOperator.from_matrix(self.detach().jacobian(point.detach()))
+
+    def jacobian(self, point: Tensor) -> Tensor:
+        """The matrix dF/dz at `point`, [B, n + m, n + m]."""
+        batch, n, m = self.batch_size, self.size, self.rows
+        v = point[:, n:]
+        D = self.cones.project_dual_derivative(v)
+        A = _dense(self.A)
+        P = v.new_zeros(n, n) if self.P is None else _dense(self.P)
+        left = torch.cat([P.expand(batch, n, n), -A.expand(batch, m, n)], 1)
+        identity = torch.eye(m, dtype=v.dtype, device=v.device)
+        return torch.cat([left, torch.cat([A.mT @ D, identity - D], 1)], 2)
+
+    def objective(self, x: Tensor) -> Tensor:
+        """x'Px/2 + q'x, [B, n] -> [B]."""
+        gradient = self.q
+        if self.P is not None:
+            gradient = gradient + 0.5 * _times(self.P, x)
+        return (gradient * x).sum(1)
+
+    def lagrangian(self, point: Tensor) -> Tensor:
+        """x'Px/2 + q'x + y'(A x - b), [B, n + m] -> [B].
+
+        Its derivative in P, q, A, b at a solution is that of the minimal value.
+        """
+        x, v = point.split([self.size, self.rows], 1)
+        slack = _times(self.A, x) - self.b
+        return self.objective(x) + (self.cones.project_dual(v) * slack).sum(1)
+
+    def split(self, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The solution x [B, n], dual y [B, m] and slack s [B, m] of a point."""
+        x, v = point.split([self.size, self.rows], 1)
+        y = self.cones.project_dual(v)
+        return x, y, y - v
+
+    def pack(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
+        """The point z = [x, y - s], [B, n + m]."""
+        return torch.cat([x, y - s], 1)
+
+    def scale(self, point: Tensor) -> Tensor:
+        """The magnitude that makes the residual relative, [B].
+
+        1 + the largest entry of P x, q, A'y, b, A x and s: residuals below rounding of
+        these cannot be reached.
+        """
+        x, y, s = self.split(point)
+        terms = [self.q, _transposed_times(self.A, y), self.b, _times(self.A, x), s]
+        if self.P is not None:
+            terms.append(_times(self.P, x))
+        every = torch.cat(terms, 1).abs()
+        return 1 + every.amax(1) if every.shape[1] else every.new_ones(every.shape[0])
+
+    def tensors(self) -> list[Tensor]:
+        """The numbers, in the order `rebuild` takes them: P (if any), q, A, b."""
+        head = [] if self.P is None else [_numbers(self.P)]
+        return [*head, self.q, _numbers(self.A), self.b]
+
+    def structure(self) -> ConeProgramStructure:
+        """The static rest, hashable."""
+        return ConeProgramStructure(
+            self.cones, self.P is not None, _positions(self.P), _positions(self.A)
+        )
+
+    @classmethod
+    def rebuild(
+        cls, tensors: Sequence[Tensor], structure: ConeProgramStructure
+    ) -> "ConeProgram":
+        """The program with these `tensors()` and this `structure()`."""
+        *head, q, A, b = tensors
+        P = _matrix(head[0], structure.P_positions) if head else None
+        return cls(P, q, _matrix(A, structure.A_positions), b, structure.cones)
+
+    def detach(self) -> "ConeProgram":
+        """The same program, cut from every derivative."""
+        return self.rebuild([t.detach() for t in self.tensors()], self.structure())
+
+    def select(self, index: Tensor) -> "ConeProgram":
+        """The program of some samples; `index` is int64 [k] or bool [B]."""
+        batched = {id(self.q), id(self.b)}
+        for matrix in (self.P, self.A):
+            if matrix is not None and _is_batched(matrix):
+                batched.add(id(_numbers(matrix)))
+        chosen = [t[index] if id(t) in batched else t for t in self.tensors()]
+        return self.rebuild(chosen, self.structure())
+
+
+def _check_matrix(
+    name: str, matrix: Matrix | None, shape: tuple[int, int], batch_size: int
+) -> None:
+    if matrix is None:
+        return
+    numbers = _numbers(matrix)
+    given = tuple(matrix.shape)
+    fits = given[-2:] == shape and given[:-2] in ((), (batch_size,))
+    if isinstance(matrix, PatternMatrix):
+        fits = fits and numbers.shape[:-1] in ((), (batch_size,))
+    if not fits:
+        raise ShapeError(
+            f"ConeProgram: {name} is {list(given)}; q and b ask for {list(shape)} or "
+            f"{[batch_size, *shape]}."
+        )
+
+
+def _times(matrix: Matrix, x: Tensor) -> Tensor:
+    """M x, [B, n] -> [B, m]."""
+    if isinstance(matrix, PatternMatrix):
+        return matrix.matvec(x)
+    if matrix.ndim == 2:
+        return x @ matrix.mT
+    return (matrix @ x.unsqueeze(2)).squeeze(2)
+
+
+def _transposed_times(matrix: Matrix, y: Tensor) -> Tensor:
+    """M' y, [B, m] -> [B, n]."""
+    if isinstance(matrix, PatternMatrix):
+        return matrix.transposed_matvec(y)
+    if matrix.ndim == 2:
+        return y @ matrix
+    return (y.unsqueeze(1) @ matrix).squeeze(1)
+
+
+def _dense(matrix: Matrix) -> Tensor:
+    return matrix.to_dense() if isinstance(matrix, PatternMatrix) else matrix
+
+
+def _numbers(matrix: Matrix) -> Tensor:
+    return matrix.values if isinstance(matrix, PatternMatrix) else matrix
+
+
+def _is_batched(matrix: Matrix) -> bool:
+    return matrix.is_batched if isinstance(matrix, PatternMatrix) else matrix.ndim == 3
+
+
+def _positions(matrix: Matrix | None) -> Positions | None:
+    if not isinstance(matrix, PatternMatrix):
+        return None
+    return Positions(matrix.rows, matrix.cols, matrix.shape)
+
+
+def _matrix(numbers: Tensor, positions: Positions | None) -> Matrix:
+    if positions is None:
+        return numbers
+    return PatternMatrix(numbers, positions.rows, positions.cols, positions.shape)
