@@ -113,10 +113,10 @@ class ConeProgram:
         """F(z), [B, n + m] -> [B, n + m], zero exactly at a solution."""
         x, v = point.split([self.size, self.rows], 1)
         y = self.cones.project_dual(v)
-        stationarity = self.q + _transposed_times(self.A, y)
+        stationarity = self.q + transposed_times(self.A, y)
         if self.P is not None:
-            stationarity = stationarity + _times(self.P, x)
-        return torch.cat([stationarity, self.b - _times(self.A, x) - y + v], 1)
+            stationarity = stationarity + times(self.P, x)
+        return torch.cat([stationarity, self.b - times(self.A, x) - y + v], 1)
 
     def linearize(self, point: Tensor) -> DenseOperator:
         """dF/dz = [P A'D ; -A I - D] at `point`, cut from every derivative.
@@ -141,7 +141,7 @@ class ConeProgram:
         """x'Px/2 + q'x, [B, n] -> [B]."""
         gradient = self.q
         if self.P is not None:
-            gradient = gradient + 0.5 * _times(self.P, x)
+            gradient = gradient + 0.5 * times(self.P, x)
         return (gradient * x).sum(1)
 
     def lagrangian(self, point: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class ConeProgram:
         Its derivative in P, q, A, b at a solution is that of the minimal value.
         """
         x, v = point.split([self.size, self.rows], 1)
-        slack = _times(self.A, x) - self.b
+        slack = times(self.A, x) - self.b
         return self.objective(x) + (self.cones.project_dual(v) * slack).sum(1)
 
     def split(self, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -170,9 +170,9 @@ class ConeProgram:
         these cannot be reached.
         """
         x, y, s = self.split(point)
-        terms = [self.q, _transposed_times(self.A, y), self.b, _times(self.A, x), s]
+        terms = [self.q, transposed_times(self.A, y), self.b, times(self.A, x), s]
         if self.P is not None:
-            terms.append(_times(self.P, x))
+            terms.append(times(self.P, x))
         every = torch.cat(terms, 1).abs()
         return 1 + every.amax(1) if every.shape[1] else every.new_ones(every.shape[0])
 
@@ -227,7 +227,7 @@ def _check_matrix(
         )
 
 
-def _times(matrix: Matrix, x: Tensor) -> Tensor:
+def times(matrix: Matrix, x: Tensor) -> Tensor:
     """M x, [B, n] -> [B, m]."""
     if isinstance(matrix, PatternMatrix):
         return matrix.matvec(x)
@@ -236,7 +236,7 @@ def _times(matrix: Matrix, x: Tensor) -> Tensor:
     return (matrix @ x.unsqueeze(2)).squeeze(2)
 
 
-def _transposed_times(matrix: Matrix, y: Tensor) -> Tensor:
+def transposed_times(matrix: Matrix, y: Tensor) -> Tensor:
     """M' y, [B, m] -> [B, n]."""
     if isinstance(matrix, PatternMatrix):
         return matrix.transposed_matvec(y)
