@@ -1,0 +1,50 @@
+"""The command line: `optlayers demo` and `optlayers solvers`."""
+
+import importlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from optlayers import registry
+from optlayers.interfaces import Kind
+
+app = typer.Typer(
+    help="Declare the mathematics once, get a batched, differentiable PyTorch layer.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("out"),
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+) -> None:
+    """Watch a controller learn to balance a pole through a convex program."""
+    console = Console()
+    try:
+        # Only this command needs gymnasium and matplotlib, which are an extra.
+        demonstration = importlib.import_module("optlayers.demo.show")
+    except ModuleNotFoundError as missing:
+        console.print(
+            f"the demo needs {missing.name}: pip install 'optlayers\\[demo]'",
+            highlight=False,
+        )
+        raise typer.Exit(1) from missing
+    demonstration.show(out, seed=seed, console=console)
+
+
+@app.command()
+def solvers() -> None:
+    """List every solver by kind, and why one cannot be used."""
+    table = Table()
+    for column in ("kind", "solver", "state"):
+        table.add_column(column)
+    for kind in Kind:
+        missing = registry.unavailable(kind.value)
+        for name in registry.names(kind.value):
+            table.add_row(kind.value, name, missing.get(name, "ready"))
+    Console().print(table)

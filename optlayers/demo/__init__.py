@@ -1,0 +1,1 @@
+"""The demonstration: a controller for CartPole learned through a convex program."""
