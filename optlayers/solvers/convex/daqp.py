@@ -111,7 +111,12 @@ class Daqp:
             torch.from_numpy(x),
             {"y": torch.from_numpy(y), "s": torch.from_numpy(s)},
             torch.from_numpy(status),
-            {"steps": torch.from_numpy(steps), "seconds": torch.from_numpy(seconds)},
+            {
+                "steps": torch.from_numpy(steps),
+                "seconds": torch.from_numpy(seconds),
+                # Its active set is kept factorized, hence free of dependent rows.
+                "independent": torch.ones(batch, dtype=torch.bool),
+            },
         )
 
     def _settings(self) -> dict[str, Any]:
