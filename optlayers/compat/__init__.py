@@ -1,0 +1,1 @@
+"""Parity with other libraries: side-by-side comparison."""

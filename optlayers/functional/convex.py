@@ -1,0 +1,287 @@
+"""Convex programs as functions of tensors: quadratic and cone programs.
+
+Batch first everywhere; any number of leading batch dimensions, which broadcast.
+"""
+
+from collections.abc import Callable, Sequence
+import math
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optlayers.batching import align, restore
+from optlayers.errors import ParameterError, ShapeError
+from optlayers.functional.differentiate import Built, differentiable_solve
+from optlayers.functional.options import SolveOptions
+from optlayers.functional.plans import make_plan
+from optlayers.programs.cone_program import ConeProgram
+from optlayers.programs.cones import Cones
+from optlayers.solution import Solution
+from optlayers.solvers.checks import Check
+from optlayers.solvers.opaque import Plan
+
+
+def quadratic_program(
+    Q: Tensor,
+    q: Tensor,
+    G: Tensor | None = None,
+    h: Tensor | None = None,
+    A: Tensor | None = None,
+    b: Tensor | None = None,
+    *,
+    solver: Any = "auto",
+    tolerance: float | None = None,
+    on_failure: str = "raise",
+    order: int = 1,
+) -> Solution:
+    """Minimize x'Q x / 2 + q'x subject to G x <= h and A x = b.
+
+    Args:
+        Q: symmetric positive semidefinite, [*batch, n, n].
+        q: [*batch, n].
+        G, h: inequalities, [*batch, k, n] and [*batch, k].
+        A, b: equalities, [*batch, p, n] and [*batch, p].
+        solver: a registered name, "auto", or an instance.
+        tolerance: relative residual that counts as solved.
+        on_failure: "raise", "nan" or "keep".
+        order: how often the result may be differentiated.
+
+    Returns:
+        A `Solution`: `value` [*batch, n], `duals["inequalities"]` [*batch, k],
+        `duals["equalities"]` [*batch, p], all differentiable in every tensor given.
+
+    Raises:
+        ShapeError: shapes do not fit each other.
+        ParameterError: one of G, h (or A, b) is missing, or dtypes or devices differ.
+        InvalidDataError, SolveError: as `on_failure="raise"` says.
+    """
+    options = SolveOptions(
+        solver=solver, tolerance=tolerance, on_failure=on_failure, order=order
+    )
+    _both_or_none("G", G, "h", h)
+    _both_or_none("A", A, "b", b)
+    given = {"Q": Q, "q": q, "G": G, "h": h, "A": A, "b": b}
+    tensors = {name: value for name, value in given.items() if value is not None}
+    n = q.shape[-1]
+    k = 0 if h is None else h.shape[-1]
+    p = 0 if b is None else b.shape[-1]
+    _check_shapes(
+        tensors,
+        {"Q": (n, n), "q": (n,), "G": (k, n), "h": (k,), "A": (p, n), "b": (p,)},
+    )
+    plan = _quadratic_plan(Cones(zero=p, nonneg=k), n, options)
+    names = tuple(tensors)
+
+    def build(inputs: Sequence[Tensor], batch: int) -> Built:
+        part = dict(zip(names, inputs, strict=True))
+        rows, right = _stack(part, "A", "G"), _stack(part, "b", "h")
+        if rows is None or right is None:
+            rows, right = part["q"].new_zeros(0, n), part["q"].new_zeros(0)
+        program = ConeProgram(
+            P=part["Q"],
+            q=_rows(part["q"], batch),
+            A=rows,
+            b=_rows(right, batch),
+            cones=Cones(zero=p, nonneg=k),
+        )
+        return Built(program, program.q.new_zeros(batch))
+
+    return _solve(
+        build, tensors, plan, options, {"equalities": (0, p), "inequalities": (p, p + k)}
+    )
+
+
+def cone_program(
+    P: Tensor | None,
+    q: Tensor,
+    A: Tensor,
+    b: Tensor,
+    cones: Cones,
+    *,
+    solver: Any = "auto",
+    tolerance: float | None = None,
+    on_failure: str = "raise",
+    order: int = 1,
+) -> Solution:
+    """Minimize x'P x / 2 + q'x subject to A x + s = b, s in K.
+
+    Args:
+        P: symmetric positive semidefinite, [*batch, n, n], or None.
+        q: [*batch, n].
+        A, b: [*batch, m, n] and [*batch, m]; rows in the order of `cones`.
+        cones: the product of cones K.
+        solver, tolerance, on_failure, order: as in `quadratic_program`.
+
+    Returns:
+        A `Solution`: `value` [*batch, n]; `duals["y"]` and `duals["s"]`, the dual and
+        the slack, [*batch, m].
+
+    Raises:
+        ShapeError: shapes do not fit each other or the cones.
+        NotSupported: a cone without a projection in this version.
+        InvalidDataError, SolveError: as `on_failure="raise"` says.
+    """
+    options = SolveOptions(
+        solver=solver, tolerance=tolerance, on_failure=on_failure, order=order
+    )
+    given = {"P": P, "q": q, "A": A, "b": b}
+    tensors = {name: value for name, value in given.items() if value is not None}
+    n, m = q.shape[-1], cones.size
+    _check_shapes(tensors, {"P": (n, n), "q": (n,), "A": (m, n), "b": (m,)})
+    plan = _cone_plan(cones, n, P is not None, options)
+    names = tuple(tensors)
+
+    def build(inputs: Sequence[Tensor], batch: int) -> Built:
+        part = dict(zip(names, inputs, strict=True))
+        program = ConeProgram(
+            P=part.get("P"),
+            q=_rows(part["q"], batch),
+            A=part["A"],
+            b=_rows(part["b"], batch),
+            cones=cones,
+        )
+        return Built(program, program.q.new_zeros(batch))
+
+    return _solve(build, tensors, plan, options, {"y": (0, m)}, with_slack=True)
+
+
+def _both_or_none(one: str, first: Any, other: str, second: Any) -> None:
+    if (first is None) != (second is None):
+        missing = one if first is None else other
+        raise ParameterError(
+            f"{one} and {other} come together: {missing} is missing; give both or none."
+        )
+
+
+def _check_shapes(
+    tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]]
+) -> None:
+    for name, value in tensors.items():
+        tail = expected[name]
+        if tuple(value.shape[value.ndim - len(tail) :]) != tail or value.ndim < len(tail):
+            raise ShapeError(
+                f"{name} is {list(value.shape)}; its last dimensions must be "
+                f"{list(tail)} to fit q {list(tensors['q'].shape)}."
+            )
+    kinds = {(value.dtype, value.device) for value in tensors.values()}
+    if len(kinds) > 1:
+        listed = ", ".join(f"{n} is {v.dtype} on {v.device}" for n, v in tensors.items())
+        raise ParameterError(f"tensors must share one dtype and device: {listed}.")
+    if tensors["q"].dtype not in (torch.float32, torch.float64):
+        raise ParameterError(f"q is {tensors['q'].dtype}; give float32 or float64.")
+
+
+def _stack(part: dict[str, Tensor], first: str, second: str) -> Tensor | None:
+    """Rows of both, the batched shape winning."""
+    found = [part[name] for name in (first, second) if name in part]
+    if len(found) < 2:
+        return found[0] if found else None
+    one, other = found
+    axis = -2 if first.isupper() else -1
+    if one.ndim < other.ndim:
+        one = one.expand(other.shape[0], *one.shape)
+    elif other.ndim < one.ndim:
+        other = other.expand(one.shape[0], *other.shape)
+    return torch.cat([one, other], axis)
+
+
+def _rows(vector: Tensor, batch: int) -> Tensor:
+    return vector.expand(batch, -1) if vector.ndim == 1 else vector
+
+
+def _solve(
+    build: Callable[[Sequence[Tensor], int], Built],
+    tensors: dict[str, Tensor],
+    plan: Plan,
+    options: SolveOptions,
+    rows: dict[str, tuple[int, int]],
+    with_slack: bool = False,
+) -> Solution:
+    ndims = {name: 2 if name.isupper() else 1 for name in tensors}
+    aligned, batch_shape = align(tensors, ndims)
+    dtype = tensors["q"].dtype
+    inputs = [value.double() for value in aligned.values()]
+    solved = differentiable_solve(
+        build(inputs, math.prod(batch_shape)),
+        build,
+        inputs,
+        list(ndims.values()),
+        plan,
+        options,
+        checked=inputs,
+        batch_shape=batch_shape,
+    )
+    duals = {name: solved.y[:, first:stop] for name, (first, stop) in rows.items()}
+    if with_slack:
+        duals["s"] = solved.s
+
+    def back(value: Tensor) -> Tensor:
+        return restore(value.to(dtype), batch_shape)
+
+    return Solution(
+        value=back(solved.x),
+        duals={name: back(value) for name, value in duals.items()},
+        status=restore(solved.status, batch_shape),
+        stats={n: restore(value, batch_shape) for n, value in solved.stats.items()},
+    )
+
+
+@lru_cache(maxsize=None)
+def _quadratic_plan(cones: Cones, n: int, options: SolveOptions) -> Plan:
+    """One plan per shape and options, kept: compiled code refers to it by number."""
+    ndims = {"Q": 2, "q": 1}
+    ndims |= {"G": 2, "h": 1} if cones.nonneg else {}
+    ndims |= {"A": 2, "b": 1} if cones.zero else {}
+    return _plan(
+        cones,
+        n,
+        options,
+        subject="quadratic_program",
+        row_names=("equalities",) * cones.zero + ("inequalities",) * cones.nonneg,
+        checks=_checks(ndims, "Q"),
+    )
+
+
+@lru_cache(maxsize=None)
+def _cone_plan(cones: Cones, n: int, has_P: bool, options: SolveOptions) -> Plan:
+    ndims = {"P": 2} if has_P else {}
+    ndims |= {"q": 1, "A": 2, "b": 1}
+    rows = [
+        name
+        for name, rows in cones.slices.items()
+        for _ in range(rows.start, rows.stop)
+    ]
+    return _plan(
+        cones,
+        n,
+        options,
+        subject="cone_program",
+        row_names=tuple(rows),
+        checks=_checks(ndims, "P"),
+        has_P=has_P,
+    )
+
+
+def _checks(ndims: dict[str, int], quadratic: str) -> tuple[Check, ...]:
+    return tuple(
+        Check(name, "psd", "positive semidefinite", ndim)
+        if name == quadratic
+        else Check(name, "finite", "finite", ndim)
+        for name, ndim in ndims.items()
+    )
+
+
+def _plan(
+    cones: Cones, n: int, options: SolveOptions, *, has_P: bool = True, **named: Any
+) -> Plan:
+    empty = torch.zeros(1, n, dtype=torch.float64)
+    program = ConeProgram(
+        P=empty.new_zeros(n, n) if has_P else None,
+        q=empty,
+        A=empty.new_zeros(cones.size, n),
+        b=empty.new_zeros(1, cones.size),
+        cones=cones,
+    )
+    return make_plan(program, options, column_names=("x",) * n, **named)

@@ -1,0 +1,90 @@
+"""The options every layer and every function takes, checked once, hashable.
+
+solver, gradient, order, on_failure, tolerance, warm_start.
+"""
+
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+from optlayers.errors import NotSupported, ParameterError, UnknownOption
+
+GRADIENTS = ("exact", "diffcp")
+ON_FAILURE = ("raise", "nan", "keep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolveOptions:
+    """How to solve, how to differentiate, and what to do when a sample fails.
+
+    Attributes:
+        solver: a registered name, "auto", or a solver instance.
+        gradient: "exact" (implicit function theorem) or "diffcp" (a parity reference).
+        order: how often the outputs may be differentiated, at least 1.
+        on_failure: "raise" (name the samples), "nan" (NaN rows with zero gradient) or
+            "keep" (best iterate with zero gradient).
+        tolerance: relative residual that counts as solved; None takes the default of
+            the kind.
+        warm_start: reserved; must be None in this version.
+
+    Raises:
+        ParameterError: a value outside its range, with the values that exist.
+        NotSupported: a warm start was given.
+    """
+
+    solver: Any = "auto"
+    gradient: str = "exact"
+    order: int = 1
+    on_failure: str = "raise"
+    tolerance: float | None = None
+    warm_start: Any = None
+
+    def __post_init__(self) -> None:
+        _one_of("gradient", self.gradient, GRADIENTS)
+        _one_of("on_failure", self.on_failure, ON_FAILURE)
+        if isinstance(self.order, bool) or not isinstance(self.order, int):
+            raise ParameterError(f"order={self.order!r}: give an integer, 1 or more.")
+        if self.order < 1:
+            raise ParameterError(f"order={self.order}: give 1 or more.")
+        if self.gradient == "diffcp" and self.order != 1:
+            raise ParameterError(
+                f'gradient="diffcp" has no derivative of order {self.order}; '
+                'use gradient="exact".'
+            )
+        if self.tolerance is not None and not 0 < self.tolerance < 1:
+            raise ParameterError(
+                f"tolerance={self.tolerance!r}: give a number between 0 and 1, "
+                "such as 1e-8; it bounds the relative residual."
+            )
+        if self.warm_start is not None:
+            raise NotSupported(
+                "warm_start= is reserved: no solver of this version can use it yet."
+            )
+
+    def replace(self, **changes: Any) -> "SolveOptions":
+        """The same options with some changed; unknown names raise."""
+        if not changes:
+            return self
+        unknown = [name for name in changes if name not in OPTION_NAMES]
+        if unknown:
+            raise UnknownOption(unknown_option(unknown[0]))
+        present = {name: getattr(self, name) for name in OPTION_NAMES}
+        return SolveOptions(**(present | changes))
+
+
+OPTION_NAMES = tuple(field.name for field in fields(SolveOptions))
+
+
+def unknown_option(name: str) -> str:
+    """The sentence that answers an option nobody knows."""
+    near = get_close_matches(name, OPTION_NAMES, n=1)
+    hint = f" Did you mean {near[0]}=?" if near else ""
+    return f"unknown option {name}=. Options are {', '.join(OPTION_NAMES)}.{hint}"
+
+
+def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value in known:
+        return
+    near = get_close_matches(str(value), known, n=1)
+    hint = f' Did you mean "{near[0]}"?' if near else ""
+    raise ParameterError(f"{name}={value!r}: one of {', '.join(known)}.{hint}")

@@ -1,0 +1,61 @@
+"""From a program and the user's options to the plan of its solve."""
+
+from typing import Any
+
+from optlayers import registry
+from optlayers.errors import ParameterError, SolverRefused
+from optlayers.functional.options import SolveOptions
+from optlayers.interfaces import Solver
+from optlayers.programs.cone_program import ConeProgram
+from optlayers.solvers.certify import DEFAULT_TOLERANCE
+from optlayers.solvers.checks import Check
+from optlayers.solvers.plan import Plan
+
+
+def make_plan(
+    program: ConeProgram,
+    options: SolveOptions,
+    *,
+    subject: str,
+    row_names: tuple[str, ...] = (),
+    column_names: tuple[str, ...] = (),
+    checks: tuple[Check, ...] = (),
+) -> Plan:
+    """Decide which solvers are tried, in which order, on programs of this structure.
+
+    Raises:
+        SolverRefused: no solver takes it, or the one asked for does not.
+        UnknownName: no solver has the name asked for.
+    """
+    return Plan(
+        structure=program.structure(),
+        solvers=_solvers(program, options.solver),
+        subject=subject,
+        row_names=row_names,
+        column_names=column_names,
+        checks=checks,
+        tolerance=options.tolerance or DEFAULT_TOLERANCE,
+        on_failure=options.on_failure,
+    )
+
+
+def _solvers(program: ConeProgram, wanted: Any) -> tuple[Solver, ...]:
+    kind = program.kind.value
+    if wanted == "auto":
+        return registry.ranked(program)
+    solver = registry.create(kind, wanted) if isinstance(wanted, str) else wanted
+    if not isinstance(solver, Solver):
+        raise ParameterError(
+            f"solver={wanted!r}: give a name ({', '.join(registry.names(kind))}), "
+            '"auto", or a solver instance.'
+        )
+    if solver.kind != program.kind:
+        raise SolverRefused(
+            f"solver={wanted!r} solves {solver.kind.value} programs, this one is "
+            f"{kind}; choose among {', '.join(registry.names(kind))}."
+        )
+    reason = solver.refuses(program)
+    if reason is not None:
+        name = wanted if isinstance(wanted, str) else type(solver).__name__
+        raise SolverRefused(f"{name} does not take this program: it {reason}")
+    return (solver,)

@@ -1,0 +1,100 @@
+"""Tensors bound when a layer is constructed, and how a learned one stays declared.
+
+A parameter declared nonneg and bound to an nn.Parameter is read through a map onto
+the declared set that leaves admissible values as they are, so that learning can never
+leave the declaration and the value at the start is the one that was given.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from optlayers.modeling.fields import BoundField, Field
+
+
+@dataclass(frozen=True)
+class Constrained:
+    """How the raw nn.Parameter of one declared parameter is read.
+
+    Attributes:
+        raw: from the given nn.Parameter to the one that is registered.
+        read: from the registered one to the declared set.
+    """
+
+    raw: Callable[[nn.Parameter], nn.Parameter]
+    read: Callable[[Tensor], Tensor]
+
+
+def constrain(field: Field | BoundField) -> Constrained:
+    """The parametrization that keeps an nn.Parameter inside its declaration."""
+    if field.psd:
+        return Constrained(_square_root, _gram)
+    lower, upper = field.lower, field.upper
+    if field.nonneg and lower is None:
+        lower = 0.0
+    if field.nonpos and upper is None:
+        upper = 0.0
+    if lower is None and upper is None:
+        return Constrained(_same, _symmetrize if field.symmetric else _identity)
+    fold = _Fold(lower, upper)
+    return Constrained(_same, _SymmetricFold(fold) if field.symmetric else fold)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Reflect at the bounds: identity inside, slope one up to sign everywhere."""
+
+    lower: float | Tensor | None
+    upper: float | Tensor | None
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        lower = _like(self.lower, raw)
+        upper = _like(self.upper, raw)
+        if upper is None and lower is not None:
+            return torch.where(raw >= lower, raw, 2 * lower - raw)
+        if lower is None and upper is not None:
+            return torch.where(raw <= upper, raw, 2 * upper - raw)
+        assert lower is not None and upper is not None
+        width = upper - lower
+        period = torch.remainder(raw - lower, 2 * width)
+        inside = (raw >= lower) & (raw <= upper)
+        folded = lower + torch.where(period <= width, period, 2 * width - period)
+        return torch.where(inside, raw, folded)
+
+
+@dataclass(frozen=True)
+class _SymmetricFold:
+    fold: _Fold
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        return self.fold(_symmetrize(raw))
+
+
+def _like(bound: float | Tensor | None, raw: Tensor) -> Tensor | None:
+    if bound is None:
+        return None
+    return torch.as_tensor(bound, dtype=raw.dtype, device=raw.device)
+
+
+def _same(given: nn.Parameter) -> nn.Parameter:
+    return given
+
+
+def _identity(raw: Tensor) -> Tensor:
+    return raw
+
+
+def _symmetrize(raw: Tensor) -> Tensor:
+    return (raw + raw.mT) / 2
+
+
+def _square_root(given: nn.Parameter) -> nn.Parameter:
+    values, vectors = torch.linalg.eigh(_symmetrize(given.detach()))
+    root = vectors * values.clamp_min(0).sqrt().unsqueeze(-2)
+    return nn.Parameter(root, requires_grad=given.requires_grad)
+
+
+def _gram(raw: Tensor) -> Tensor:
+    return raw @ raw.mT

@@ -1,0 +1,121 @@
+"""The convex route: parameters -> leaves -> cone program -> named outputs.
+
+Bound to one template (one set of sizes); the plans of the solve, one per set of
+options, are made at their first use and kept.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from optlayers.batching import align, restore
+from optlayers.compile.convex import ConvexTemplate
+from optlayers.functional.differentiate import Built, Solved, differentiable_solve
+from optlayers.functional.options import SolveOptions
+from optlayers.functional.plans import make_plan
+from optlayers.layers.result import Result
+from optlayers.solution import Status
+from optlayers.solvers.plan import Plan
+
+
+class ConvexRoute:
+    """Solves one template for any parameters.
+
+    Attributes:
+        template: the compiled declaration.
+        subject: the name of the problem, for messages.
+    """
+
+    def __init__(self, template: ConvexTemplate, subject: str) -> None:
+        self.template = template
+        self.subject = subject
+        self.ndims = {
+            name: len(shape) for name, shape in template.parameter_shapes.items()
+        }
+        self._plans: dict[SolveOptions, Plan] = {}
+
+    def __call__(
+        self,
+        parameters: Mapping[str, Tensor],
+        captured: Mapping[str, nn.Module | Tensor],
+        options: SolveOptions,
+    ) -> Result:
+        """Solve one batch.
+
+        Args:
+            parameters: by name, in declared order, each [*batch, *shape].
+            captured: parameters and modules met in the declaration, by name.
+            options: how to solve and differentiate.
+        """
+        template = self.template
+        dtype = next((one.dtype for one in parameters.values()), torch.float64)
+        aligned, batch_shape = align(parameters, self.ndims)
+        names = tuple(aligned)
+
+        def leaves_of(inputs: Sequence[Tensor]) -> list[Tensor]:
+            values = dict(zip(names, inputs, strict=True))
+            leaves = template.evaluate_leaves(values, captured)
+            return [leaf.double() for leaf in leaves]
+
+        def build(inputs: Sequence[Tensor], batch: int) -> Built:
+            return Built(*template.bind(leaves_of(inputs), batch))
+
+        inputs = list(aligned.values())
+        leaves = leaves_of(inputs)
+        solved = differentiable_solve(
+            Built(*template.bind(leaves, math.prod(batch_shape))),
+            build,
+            inputs,
+            list(self.ndims.values()),
+            self._plan(options),
+            options,
+            checked=template.checked(aligned, leaves),
+            batch_shape=batch_shape,
+        )
+        return self._name(solved, batch_shape, dtype, options)
+
+    def _plan(self, options: SolveOptions) -> Plan:
+        plan = self._plans.get(options)
+        if plan is None:
+            template = self.template
+            plan = make_plan(
+                template.structure,
+                options,
+                subject=self.subject,
+                row_names=template.row_names,
+                column_names=template.column_names,
+                checks=template.checks,
+            )
+            plan = self._plans.setdefault(options, plan)
+        return plan
+
+    def _name(
+        self,
+        solved: Solved,
+        batch_shape: Sequence[int],
+        dtype: torch.dtype,
+        options: SolveOptions,
+    ) -> Result:
+        """Named outputs with the call's batch dimensions and dtype."""
+        template = self.template
+        x, y, objective = solved.x, solved.y, solved.objective
+        if options.on_failure == "nan":
+            ok = solved.status == int(Status.SOLVED)
+            x = torch.where(ok.unsqueeze(1), x, torch.nan)
+            y = torch.where(ok.unsqueeze(1), y, torch.nan)
+            objective = torch.where(ok, objective, torch.nan)
+        if template.maximize:
+            objective = -objective
+
+        def back(value: Tensor) -> Tensor:
+            return restore(value.to(dtype), batch_shape)
+
+        return Result(
+            values={n: back(read(x)) for n, read in template.variables.items()},
+            dual={n: back(read(y)) for n, read in template.duals.items()},
+            objective=back(objective),
+            status=restore(solved.status, batch_shape),
+            stats={n: restore(one, batch_shape) for n, one in solved.stats.items()},
+        )

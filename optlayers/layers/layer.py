@@ -1,0 +1,332 @@
+"""The nn.Module that a declared problem becomes.
+
+A layer binds tensors, collects the parameters of a call, and hands them to the route
+of its kind; it holds no state of the solve.
+"""
+
+import threading
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from optlayers.errors import (
+    DeclarationError,
+    NotConvex,
+    ParameterError,
+    SolverRefused,
+    UnknownName,
+)
+from optlayers.functional.options import OPTION_NAMES, SolveOptions, unknown_option
+from optlayers.interfaces import Kind
+from optlayers.layers.binding import constrain
+from optlayers.layers.convex import ConvexRoute
+from optlayers.layers.result import Result
+
+if TYPE_CHECKING:
+    from optlayers.layers.problem import Problem
+
+FLOATS = (torch.float32, torch.float64)
+
+
+class Layer(nn.Module):
+    """A batched, differentiable layer whose output solves the declared problem.
+
+    Call it with every parameter that was not bound, by name or in declared order; each
+    takes any number of leading batch dimensions, which broadcast against each other.
+
+    Attributes:
+        problem: the declaration it was made of.
+        options: the options of every call that does not override them.
+        sizes: the dimensions known so far.
+        steps: the number of stages, or None.
+    """
+
+    def __init__(self, problem: "Problem", **bound: Any) -> None:
+        super().__init__()
+        declared = problem.declared
+        options = {name: bound.pop(name) for name in OPTION_NAMES if name in bound}
+        self.problem = problem
+        self.options = SolveOptions(**options)
+        self.steps: int | None = _count("steps", bound.pop("steps", None))
+        self.sizes = {
+            name: _count(name, bound.pop(name))
+            for name in declared.dimension_names
+            if name in bound
+        }
+        self._check_stages()
+        self._weak: frozenset[str] = frozenset()
+        self._bound: dict[str, str] = {}
+        self._captured: dict[str, str] = {}
+        self._bind(bound)
+        self._capture()
+        self._prepare_routes()
+        shapes = {name: tuple(self._read(name).shape) for name in self._bound}
+        self.sizes = declared.infer_sizes(shapes, self.sizes)
+        if self._sizes_known():
+            self._route(self.sizes)
+
+    # ---- what a user reads -------------------------------------------------------
+
+    @property
+    def kind(self) -> Kind:
+        """Which kind of problem the declaration is."""
+        return self._classify()[0]
+
+    @property
+    def why(self) -> str:
+        """Why the declaration was routed to its kind."""
+        return self._classify()[1]
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The parameters a call must give, in order."""
+        declared = self.problem.declared.parameter_names
+        return tuple(name for name in declared if name not in self._bound)
+
+    def bound(self) -> dict[str, Tensor]:
+        """The present values of the bound parameters, by name."""
+        return {name: self._read(name) for name in self._bound}
+
+    def forward(self, *values: Any, **named: Any) -> Result:
+        """Solve one batch.
+
+        Args:
+            *values: parameters in declared order, each [*batch, *declared shape].
+            **named: parameters by name, and options for this call alone.
+
+        Raises:
+            ParameterError: a parameter is missing, unknown, or of another dtype or
+                device than the rest.
+            ShapeError: a shape does not fit the declaration or the other parameters.
+            InvalidDataError: values break the declaration (`on_failure="raise"`).
+            SolveError: some samples have no solution (`on_failure="raise"`).
+            SolverRefused: no solver takes this program.
+        """
+        options = {name: named.pop(name) for name in OPTION_NAMES if name in named}
+        parameters = self._collect(values, named)
+        route = self._route_for(parameters)
+        captured = {
+            name: getattr(self, attribute)
+            for name, attribute in self._captured.items()
+        }
+        return route(parameters, captured, self.options.replace(**options))
+
+    def extra_repr(self) -> str:
+        """One line for print(model)."""
+        sizes = [f"{name}={size}" for name, size in self.sizes.items()]
+        steps = [] if self.steps is None else [f"steps={self.steps}"]
+        calls = f"call: {', '.join(self.parameter_names) or 'nothing'}"
+        return ", ".join([self.problem.__name__, *steps, *sizes, calls])
+
+    # ---- construction ------------------------------------------------------------
+
+    def _check_stages(self) -> None:
+        declared = self.problem.declared
+        if declared.uses_stages and self.steps is None:
+            raise DeclarationError(
+                f"{declared.name} declares stages: give their number, as in "
+                f"{declared.name}.layer(steps=20)."
+            )
+        if not declared.uses_stages and self.steps is not None:
+            raise DeclarationError(
+                f"{declared.name} declares no State or Control: drop steps=."
+            )
+
+    def _bind(self, bound: Mapping[str, Any]) -> None:
+        declared = self.problem.declared
+        weak = set()
+        for name, value in bound.items():
+            if name not in declared.parameter_names:
+                raise UnknownName(self._unknown(name))
+            attribute = name if not hasattr(self, name) else f"{name}_"
+            self._bound[name] = attribute
+            if isinstance(value, nn.Parameter):
+                constraint = constrain(declared.fields[name])
+                self.register_parameter(attribute, constraint.raw(value))
+                continue
+            if not isinstance(value, Tensor):
+                weak.add(name)
+            self.register_buffer(attribute, _tensor(name, value).detach())
+        self._weak = frozenset(weak)
+
+    def _capture(self) -> None:
+        for name, met in self.problem.declared.captured().items():
+            attribute = name if not hasattr(self, name) else f"{name}_"
+            self._captured[name] = attribute
+            setattr(self, attribute, met)
+
+    def _prepare_routes(self) -> None:
+        self._routes: dict[Any, ConvexRoute] = {}
+        self._lock = threading.RLock()
+
+    def _read(self, name: str) -> Tensor:
+        value = getattr(self, self._bound[name])
+        if isinstance(value, nn.Parameter):
+            return constrain(self.problem.declared.fields[name]).read(value)
+        return value
+
+    def _unknown(self, name: str) -> str:
+        declared = self.problem.declared
+        known = (*declared.parameter_names, *declared.dimension_names)
+        if name in declared.fields:
+            return (
+                f"{declared.name}: {name} is not a parameter; a layer solves for it. "
+                f"Parameters: {', '.join(declared.parameter_names) or 'none'}."
+            )
+        near = get_close_matches(name, [*known, *OPTION_NAMES, "steps"], n=1)
+        if near and near[0] in OPTION_NAMES:
+            return f"{declared.name}: {unknown_option(name)}"
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return (
+            f"{declared.name}: no parameter or dimension {name!r}; there are "
+            f"{', '.join(known) or 'none'}.{hint}"
+        )
+
+    # ---- one call ----------------------------------------------------------------
+
+    def _collect(self, values: tuple, named: dict[str, Any]) -> dict[str, Tensor]:
+        free = self.parameter_names
+        if len(values) > len(free):
+            raise ParameterError(
+                f"{self.problem.__name__}: {len(values)} positional values for "
+                f"{len(free)} parameters ({', '.join(free) or 'none'})."
+            )
+        given = dict(zip(free, values, strict=False))
+        for name, value in named.items():
+            if name in given:
+                raise ParameterError(f"{self.problem.__name__}: {name} given twice.")
+            if name in self._bound:
+                raise ParameterError(
+                    f"{self.problem.__name__}: {name} was bound when the layer was "
+                    "made; make another layer to vary it in the call."
+                )
+            if name not in free:
+                raise UnknownName(self._unknown(name))
+            given[name] = value
+        missing = [name for name in free if name not in given]
+        if missing:
+            fields = self.problem.declared.fields
+            wanted = ", ".join(f"{name} ({fields[name].text})" for name in missing)
+            raise ParameterError(f"{self.problem.__name__}: missing {wanted}.")
+        return self._unify(given)
+
+    def _unify(self, given: dict[str, Any]) -> dict[str, Tensor]:
+        """Tensors of one dtype and device, in declared order."""
+        tensors, weak = {}, set(self._weak)
+        for name in self.problem.declared.parameter_names:
+            if name in self._bound:
+                tensors[name] = self._read(name)
+                continue
+            value = given[name]
+            if not isinstance(value, Tensor):
+                weak.add(name)
+                value = _tensor(name, value)
+            tensors[name] = value
+        first = next((name for name in tensors if name not in weak), None)
+        if first is None:
+            return tensors
+        dtype, device = tensors[first].dtype, tensors[first].device
+        for name, value in tensors.items():
+            if name in weak:
+                tensors[name] = value.to(device=device, dtype=dtype)
+            elif value.dtype != dtype or value.device != device:
+                self._refuse_mixture(tensors, weak)
+        if dtype not in FLOATS:
+            raise ParameterError(
+                f"{self.problem.__name__}: {first} is {dtype}; give float32 or "
+                "float64, for example with .float()."
+            )
+        return tensors
+
+    def _refuse_mixture(self, tensors: dict[str, Tensor], weak: set[str]) -> None:
+        listed = ", ".join(
+            f"{name} is {value.dtype} on {value.device}"
+            for name, value in tensors.items()
+            if name not in weak
+        )
+        raise ParameterError(
+            f"{self.problem.__name__}: parameters must share one dtype and device: "
+            f"{listed}. Convert with .to(...)."
+        )
+
+    def _route_for(self, parameters: dict[str, Tensor]) -> ConvexRoute:
+        shapes = {name: tuple(value.shape) for name, value in parameters.items()}
+        key = tuple(shapes.items())
+        route = self._routes.get(key)
+        if route is None:
+            sizes = self.problem.declared.infer_sizes(shapes, self.sizes)
+            missing = self._missing(sizes)
+            if missing:
+                raise DeclarationError(
+                    f"{self.problem.__name__}: no parameter tells the size of "
+                    f"{', '.join(missing)}; give it, as in "
+                    f"{self.problem.__name__}.layer({missing[0]}=3)."
+                )
+            route = self._routes[key] = self._route(sizes)
+        return route
+
+    def _route(self, sizes: Mapping[str, int]) -> ConvexRoute:
+        key = tuple(sorted(sizes.items()))
+        with self._lock:
+            if key not in self._routes:
+                self._routes[key] = self._make_route(sizes)
+            return self._routes[key]
+
+    def _make_route(self, sizes: Mapping[str, int]) -> ConvexRoute:
+        ...
+
+    def _classify(self) -> tuple[Kind, str]:
+        if not self._sizes_known():
+            missing = ", ".join(self._missing(self.sizes))
+            raise DeclarationError(
+                f"{self.problem.__name__}: the kind is known once {missing} is; give "
+                "sizes to layer(...) or call the layer once."
+            )
+        try:
+            template = self.problem.template(self.sizes, self.steps)
+        except NotConvex as reason:
+            return Kind.MINIMIZE, str(reason)
+        return Kind.CONVEX, template.why
+
+    def _missing(self, sizes: Mapping[str, int]) -> list[str]:
+        return [n for n in self.problem.declared.dimension_names if n not in sizes]
+
+    def _sizes_known(self) -> bool:
+        return not self._missing(self.sizes)
+
+    # ---- copies ------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        del state["_routes"], state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepare_routes()
+
+
+def _count(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise DeclarationError(f"{name}={value!r}: give a positive integer.")
+    return int(value)
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    try:
+        return torch.as_tensor(value).to(torch.get_default_dtype()) if not isinstance(
+            value, Tensor
+        ) else value
+    except (TypeError, ValueError, RuntimeError) as reason:
+        raise ParameterError(
+            f"{name}: {type(value).__name__} is no tensor, array or number ({reason})."
+        ) from None
+
+
+__all__ = ["Layer", "SolverRefused"]

@@ -1,0 +1,135 @@
+"""What `@ol.problem` returns: a declaration that can become layers.
+
+One template per set of sizes is compiled, once, and shared by every layer of the
+problem; nothing is recompiled in a training loop.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from torch import Tensor
+
+from optlayers.compile.convex import ConvexTemplate, compile_convex
+from optlayers.errors import NotConvex
+from optlayers.layers.layer import Layer
+from optlayers.layers.result import Result
+from optlayers.modeling.problem import DeclaredProblem, declare
+
+
+class Problem:
+    """A declared problem. Call it, make layers of it, print it.
+
+    Attributes:
+        declared: the declaration, knowing neither cvxpy nor solvers.
+    """
+
+    def __init__(self, declared: DeclaredProblem) -> None:
+        self.declared = declared
+        self.__wrapped__ = declared.function
+        self.__name__ = declared.name
+        self.__qualname__ = getattr(declared.function, "__qualname__", declared.name)
+        self.__module__ = getattr(declared.function, "__module__", "__main__")
+        self.__doc__ = declared.function.__doc__
+        self._templates: dict[Any, ConvexTemplate | NotConvex] = {}
+        self._direct: dict[Any, Layer] = {}
+        self._lock = threading.RLock()
+
+    def layer(self, **bound: Any) -> Layer:
+        """Make an `nn.Module` of this problem.
+
+        Args:
+            **bound: sizes by dimension name (`n=4`), `steps=` for staged problems,
+                options (`solver=`, `gradient=`, `order=`, `on_failure=`,
+                `tolerance=`), and parameters to bind: a tensor is frozen as a buffer,
+                an `nn.Parameter` is learned, the rest is left to the call.
+
+        Raises:
+            UnknownName: a name that is no dimension, option or parameter.
+            ShapeError: a bound tensor does not fit its declaration.
+            NotConvex: `convex=True` was declared and the problem is not.
+        """
+        return Layer(self, **bound)
+
+    def __call__(self, *values: Any, **named: Any) -> Result:
+        """Solve directly: parameters by position or name, options by name."""
+        sizes = {
+            name: named.pop(name)
+            for name in ("steps", *self.declared.dimension_names)
+            if name in named
+        }
+        key = tuple(sizes.items())
+        layer = self._direct.get(key)
+        if layer is None:
+            layer = self._direct.setdefault(key, self.layer(**sizes))
+        return layer(*values, **named)
+
+    def template(self, sizes: Mapping[str, int], steps: int | None) -> ConvexTemplate:
+        """The compiled cone template at these sizes.
+
+        Raises:
+            NotConvex: the declaration is not convex, with the reason.
+        """
+        key = (tuple(sorted(sizes.items())), steps)
+        with self._lock:
+            if key not in self._templates:
+                self._templates[key] = self._compile(sizes, steps)
+            found = self._templates[key]
+        if isinstance(found, NotConvex):
+            raise found
+        return found
+
+    def _compile(
+        self, sizes: Mapping[str, int], steps: int | None
+    ) -> ConvexTemplate | NotConvex:
+        declaration = self.declared.trace(sizes, steps)
+        try:
+            return compile_convex(declaration)
+        except NotConvex as reason:
+            return reason
+
+    def __repr__(self) -> str:
+        return str(self.declared)
+
+    def _repr_latex_(self) -> str:
+        return self.declared._repr_latex_()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> str:
+        # By reference, as functions are: the declaration is code, not state.
+        return self.__qualname__
+
+
+def problem(
+    function: Callable[..., Any] | None = None, *, convex: bool | None = None
+) -> Any:
+    """Declare a problem: the signature names the fields, the body the mathematics.
+
+    Args:
+        function: the declaration; its parameters default to `Variable`, `Parameter`,
+            `State`, `Control` or `Time` fields.
+        convex: True makes "not convex" an error, with a suggested rewrite.
+
+    Raises:
+        DeclarationError: a field, name or body that the language does not know.
+
+    Example:
+        @ol.problem
+        def project(x=Variable("n"), y=Parameter("n")):
+            return minimize(ol.sum_squares(x - y), x >= 0)
+    """
+    if function is None:
+        return lambda later: problem(later, convex=convex)
+    declared = declare(function, convex=convex)
+    made = Problem(declared)
+    if declared.is_sized:
+        made._compile_at_decoration()
+    return made
+
+
+__all__ = ["Problem", "Tensor", "problem"]

@@ -1,0 +1,125 @@
+"""What a layer returns: its variables, multipliers and objective by name."""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optlayers.solution import Status
+
+
+class Multipliers(Mapping[str, Tensor]):
+    """Lagrange multipliers by constraint name.
+
+    `out.dual.dynamics` and `out.dual["dynamics"]` are the same tensor; names with a
+    dot, such as "x.lower", need the second form.
+    """
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self._values:
+            return self._values[name]
+        raise KeyError(_no_such("constraint", name, self._values))
+
+    def __getattr__(self, name: str) -> Tensor:
+        values = self.__dict__.get("_values", {})
+        if name in values:
+            return values[name]
+        raise AttributeError(_no_such("constraint", name, values))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._values]
+
+    def __repr__(self) -> str:
+        return f"Multipliers({_shapes(self._values)})"
+
+
+class Result:
+    """The outcome of one call, every tensor with the call's leading batch dimensions.
+
+    Attributes:
+        dual: multipliers by constraint name, `Multipliers`.
+        objective: optimal value in the declared sense, [*batch].
+        status: a `Status` per sample, int8 [*batch].
+        stats: numbers per sample ("steps", "residual", ...), each [*batch].
+
+    Each declared variable is an attribute of its own name: `out.x`.
+    """
+
+    def __init__(
+        self,
+        values: dict[str, Tensor],
+        dual: dict[str, Tensor],
+        objective: Tensor,
+        status: Tensor,
+        stats: dict[str, Tensor],
+    ) -> None:
+        self._values = values
+        self.dual = Multipliers(dual)
+        self.objective = objective
+        self.status = status
+        self.stats = stats
+
+    @property
+    def ok(self) -> Tensor:
+        """Whether each sample was solved, bool [*batch]."""
+        return self.status == int(Status.SOLVED)
+
+    def __getattr__(self, name: str) -> Tensor:
+        values = self.__dict__.get("_values", {})
+        if name in values:
+            return values[name]
+        raise AttributeError(_no_such("variable", name, values))
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The variable of that name, as `out[name]`."""
+        if name in self._values:
+            return self._values[name]
+        raise KeyError(_no_such("variable", name, self._values))
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._values]
+
+    def __repr__(self) -> str:
+        total = self.status.numel()
+        solved = int(self.ok.sum())
+        return f"Result({_shapes(self._values)}; {solved} of {total} solved)"
+
+
+def _no_such(what: str, name: str, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"no {what} {name!r}; there are {', '.join(known) or 'none'}.{hint}"
+
+
+def _shapes(values: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{name}={list(value.shape)}" for name, value in values.items())
+
+
+def _flatten(result: Result) -> tuple[list[Tensor], tuple[tuple[str, ...], ...]]:
+    dual, stats = dict(result.dual), result.stats
+    leaves = [*result._values.values(), *dual.values(), *stats.values()]
+    names = (tuple(result._values), tuple(dual), tuple(stats))
+    return [*leaves, result.objective, result.status], names
+
+
+def _unflatten(leaves: list[Tensor], names: tuple[tuple[str, ...], ...]) -> Result:
+    rest = iter(leaves)
+    values, dual, stats = (
+        {name: next(rest) for name in group} for group in names
+    )
+    return Result(values, dual, next(rest), next(rest), stats)
+
+
+# A pytree, so that torch.func.vmap(layer) may return a whole Result.
+torch.utils._pytree.register_pytree_node(Result, _flatten, _unflatten)

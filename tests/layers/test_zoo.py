@@ -1,0 +1,119 @@
+"""Every specimen of the zoo: solution, multipliers and gradients, proven apart."""
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from optlayers.testing.zoo import CONVEX, Specimen
+
+# The reference is SCS, an operator-splitting method unlike both of our solvers, run
+# far below the 1e-7 that is asked.
+REFERENCE = {"solver": cp.SCS, "eps_abs": 1e-11, "eps_rel": 1e-11, "max_iters": 400_000}
+SOLUTION_TOLERANCE = 1e-7
+# SCS's multipliers are as accurate as its gap; one digit is left for the division by
+# small curvature in the linear programs.
+DUAL_TOLERANCE = 1e-6
+GRADIENT_TOLERANCE = 1e-5  # relative, against central differences
+STEP = 1e-5  # balances truncation (h^2) and the solver's 1e-11 / h
+
+zoo = pytest.mark.parametrize("specimen", CONVEX, ids=lambda one: one.name)
+
+
+def layer_of(specimen: Specimen):
+    return specimen.problem.layer(**specimen.sizes)
+
+
+@zoo
+def test_solution_multipliers_and_objective_agree_with_cvxpy(specimen):
+    parameters = specimen.batch(3, seed=1)
+    out = layer_of(specimen)(**parameters)
+    for sample in range(3):
+        arrays = {name: value[sample].numpy() for name, value in parameters.items()}
+        reference = specimen.reference(arrays)
+        reference.problem.solve(**REFERENCE)
+        for name, variable in reference.variables.items():
+            expected = torch.as_tensor(variable.value)
+            assert_close(out[name][sample], expected, rtol=0, atol=SOLUTION_TOLERANCE)
+        for name, constraint in reference.constraints.items():
+            expected = torch.as_tensor(np.asarray(constraint.dual_value))
+            actual = out.dual[name][sample]
+            assert_close(
+                actual, expected.reshape(actual.shape), rtol=1e-6, atol=DUAL_TOLERANCE
+            )
+        value = torch.as_tensor(float(reference.problem.value))
+        assert_close(out.objective[sample].double(), value.double(), rtol=1e-6, atol=1e-6)
+
+
+def scalar_of(specimen: Specimen, weights: dict, out) -> torch.Tensor:
+    """A random linear functional of every output, one number per sample."""
+    tensors = {name: out[name] for name in specimen_variables(specimen)}
+    tensors |= {f"dual {name}": value for name, value in out.dual.items()}
+    tensors["objective"] = out.objective
+    total = torch.zeros(out.objective.shape, dtype=torch.float64)
+    for name, value in tensors.items():
+        flat = value.reshape(value.shape[0], -1)
+        if name not in weights:
+            generator = torch.Generator().manual_seed(len(weights))
+            weights[name] = torch.randn(
+                flat.shape[1], generator=generator, dtype=torch.float64
+            )
+        total = total + flat @ weights[name]
+    return total
+
+
+def specimen_variables(specimen: Specimen) -> list[str]:
+    return list(specimen.problem.declared.variable_names)
+
+
+def parameter_cases():
+    for specimen in CONVEX:
+        for name in specimen.batch(1):
+            yield pytest.param(specimen, name, id=f"{specimen.name}-{name}")
+
+
+@pytest.mark.parametrize(("specimen", "name"), parameter_cases())
+def test_gradients_agree_with_central_differences(specimen, name):
+    layer = layer_of(specimen)
+    parameters = specimen.batch(3, seed=2)
+    weights: dict = {}
+    given = parameters | {name: parameters[name].clone().requires_grad_()}
+    total = scalar_of(specimen, weights, layer(**given))
+    (gradient,) = torch.autograd.grad(total.sum(), given[name])
+    direction = torch.randn(
+        parameters[name].shape,
+        generator=torch.Generator().manual_seed(3),
+        dtype=torch.float64,
+    )
+
+    def moved(step: float) -> torch.Tensor:
+        shifted = parameters | {name: parameters[name] + step * direction}
+        return scalar_of(specimen, weights, layer(**shifted)).detach()
+
+    difference = (moved(STEP) - moved(-STEP)) / (2 * STEP)
+    analytic = (gradient * direction).reshape(3, -1).sum(-1)
+    scale = 1 + difference.abs().max().item()
+    assert_close(
+        analytic, difference, rtol=GRADIENT_TOLERANCE, atol=GRADIENT_TOLERANCE * scale
+    )
+
+
+def test_staged_and_plain_loop_declarations_agree():
+    from optlayers.testing.zoo import mpc, mpc_loop
+
+    (specimen,) = [one for one in CONVEX if one.name == "mpc"]
+    staged = {k: v.requires_grad_() for k, v in specimen.batch(3, seed=4).items()}
+    looped = {k: v.detach().clone().requires_grad_() for k, v in staged.items()}
+    out, loop = mpc.layer(steps=6)(**staged), mpc_loop(**looped)
+    dynamics = torch.stack([loop.dual[f"step_{k}"] for k in range(6)], dim=1)
+    tight = {"rtol": 1e-9, "atol": 1e-9}
+    assert_close(out.x, loop.x, **tight)
+    assert_close(out.u, loop.u, **tight)
+    assert_close(out.dual.dynamics, dynamics, **tight)
+    assert_close(out.dual["u.upper"], loop.dual["u.upper"], **tight)
+    functional = lambda one, rows: one.x.sum() + (one.u**2).sum() + rows.cos().sum()
+    functional(out, out.dual.dynamics).backward()
+    functional(loop, dynamics).backward()
+    for name in staged:
+        assert_close(staged[name].grad, looped[name].grad, rtol=1e-7, atol=1e-7)
