@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def power(x: Tensor, p: float = 1, **_: Any) -> Tensor:
-    """x ** p."""
+    """The power x ** p."""
     return torch.pow(x, p)
 
 
@@ -47,7 +47,7 @@ def huber(x: Tensor, M: float = 1) -> Tensor:
 
 
 def rel_entr(x: Tensor, y: Tensor) -> Tensor:
-    """x log(x/y)."""
+    """Relative entropy x log(x/y)."""
     x, y = torch.broadcast_tensors(x, y)
     inside = (x > 0) & (y > 0)
     ratio = torch.where(inside, x, 1.0) / torch.where(inside, y, 1.0)
@@ -56,7 +56,7 @@ def rel_entr(x: Tensor, y: Tensor) -> Tensor:
 
 
 def kl_div(x: Tensor, y: Tensor) -> Tensor:
-    """x log(x/y) - x + y."""
+    """Divergence x log(x/y) - x + y."""
     return rel_entr(x, y) - x + y
 
 

@@ -22,7 +22,7 @@ def quad_over_lin(
 
 
 def quad_form(x: Tensor, P: Tensor, **_: Any) -> Tensor:
-    """x' P x."""
+    """The quadratic form x' P x."""
     return x @ P @ x
 
 
@@ -78,7 +78,7 @@ def lambda_sum_smallest(X: Tensor, k: int) -> Tensor:
 
 
 def log_det(A: Tensor) -> Tensor:
-    """log det A; -inf where A is not positive definite."""
+    """Logarithm of det A; -inf where A is not positive definite."""
     factor, failed = torch.linalg.cholesky_ex(_symmetric(A))
     return torch.where(failed == 0, 2 * _safe_log_diagonal(factor, failed), -torch.inf)
 

@@ -64,7 +64,7 @@ def sum_squares(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def log_sum_exp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log of the sum of exp."""
+    """Logarithm of the sum of exponentials."""
     axes = reduced_axes(x.ndim, axis)
     return torch.logsumexp(x, axes, keepdim=keepdims) if axes else x
 

@@ -5,6 +5,7 @@ atom; what fits no rule stays an ordinary torch node.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import Signature
 from operator import attrgetter
 from typing import Any
 
@@ -31,14 +32,18 @@ def translate(
     Returns:
         What `build` returned, or None where no atom means this call.
     """
-    rule = _RULES.get(function)
-    if rule is None:
+    rule, signature = _RULES.get(function, (None, None))
+    if rule is None or any(keywords.get(name) for name in _OF_NO_ATOM):
         return None
     given = {
-        _TORCH_SPELLING.get(name, name): one
-        for name, one in keywords.items()
-        if name not in _MEANINGLESS or one
+        _TORCH_SPELLING.get(name, name): value
+        for name, value in keywords.items()
+        if name not in _OF_NO_ATOM
     }
+    try:
+        signature.bind(build, *arguments, **given)
+    except TypeError:
+        return None
     try:
         return rule(build, *arguments, **given)
     except Unlike:
@@ -47,14 +52,14 @@ def translate(
 
 # numpy's spelling, which torch accepts too.
 _TORCH_SPELLING = {"axis": "dim", "keepdims": "keepdim"}
-# Passed along by some wrappers of torch even where the user named none of them.
-_MEANINGLESS = frozenset(("out", "dtype", "inplace"))
+# Some wrappers of torch pass these even where the user named none of them.
+_OF_NO_ATOM = frozenset(("out", "dtype", "inplace"))
 
 # Bare names stand for torch.name, Tensor.name and torch.nn.functional.name.
 _NAMES: Mapping[Callable[..., Any], str] = {
     rules.unary("abs"): "abs absolute __abs__",
     rules.unary("negate"): "neg negative __neg__",
-    rules.unary("exp"): "exp special.exp",
+    rules.unary("exp"): "exp",
     rules.unary("log"): "log",
     rules.unary("log1p"): "log1p special.log1p",
     rules.unary("sqrt"): "sqrt",
@@ -120,8 +125,8 @@ def _holders_of(name: str) -> list[Any]:
     return [getattr(place, name) for place in places if hasattr(place, name)]
 
 
-_RULES: Mapping[Any, Callable[..., Any]] = {
-    function: rule
+_RULES: Mapping[Any, tuple[Callable[..., Any], Signature]] = {
+    function: (rule, Signature.from_callable(rule))
     for rule, names in _NAMES.items()
     for name in names.split()
     for function in _holders_of(name)

@@ -13,7 +13,7 @@ Build = Callable[..., Any]
 Rule = Callable[..., Any]
 
 
-class Unlike(Exception):
+class Unlike(Exception):  # noqa: N818
     """This way of calling the function is no atom's."""
 
 
@@ -105,29 +105,29 @@ def joined(name: str) -> Rule:
 
 
 def add(build: Build, input: Any, other: Any, alpha: float = 1) -> Any:
-    """input + alpha * other."""
+    """A sum, the second term scaled."""
     return build("add", input, _scaled(build, other, alpha))
 
 
 def subtract(build: Build, input: Any, other: Any, alpha: float = 1) -> Any:
-    """input - alpha * other."""
+    """A difference, the second term scaled."""
     return build("add", input, build("negate", _scaled(build, other, alpha)))
 
 
 def subtract_reflected(build: Build, input: Any, other: Any, alpha: float = 1) -> Any:
-    """other - alpha * input."""
+    """The same, with its terms exchanged."""
     return subtract(build, other, input, alpha)
 
 
 def divide(build: Build, input: Any, other: Any, rounding_mode: Any = None) -> Any:
-    """input / other, not rounded."""
+    """A quotient that is not rounded."""
     if rounding_mode is not None:
         raise Unlike
     return build("divide", input, other)
 
 
 def divide_reflected(build: Build, input: Any, other: Any) -> Any:
-    """other / input."""
+    """The same, with its terms exchanged."""
     return build("divide", other, input)
 
 
@@ -137,7 +137,7 @@ def reciprocal(build: Build, input: Any) -> Any:
 
 
 def power(build: Build, input: Any, exponent: Any) -> Any:
-    """input ** exponent."""
+    """A power."""
     return build("power", input, p=exponent)
 
 
