@@ -1,20 +1,44 @@
 """Expressions as data: an operation, its arguments, and what is known of the result.
 
-One sample, no batch dimension. Operators live in `algebra`, inference in `inference`.
+One sample, no batch dimension. Operators live in `algebra`, rules in `inference`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from optlayers.errors import DeclarationError, ShapeError
 from optlayers.modeling.algebra import Algebra
+from optlayers.modeling.atoms import ATOMS, translate
+from optlayers.modeling.constants import check_constant, constant_tensor, sign_of
+from optlayers.modeling.constraints import Between, Constraint
+from optlayers.modeling.fields import BoundField, Field
+from optlayers.modeling.foreign import record
+from optlayers.modeling.indexing import Step, index_entries, select
+from optlayers.modeling.inference import (
+    broadcast,
+    describe,
+    infer_shape,
+    infer_stages,
+    located,
+    shape_error,
+)
+from optlayers.modeling.options import is_unknown, not_static, static_option
 from optlayers.modeling.origin import Origin
 from optlayers.modeling.signs import Sign
+from optlayers.modeling.stages import at_stage, shifted, summed
+from optlayers.modeling.torch_functions import (
+    refuse_writing,
+    relation,
+    tensor_method,
+)
+from optlayers.modeling.tracing import captured_name
 
-__all__ = ["Expression", "Sign", "apply"]
+__all__ = ["Expression", "Sign", "apply", "as_expression", "field_expression"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,12 +46,13 @@ class Expression(Algebra):
     """One node of a declaration.
 
     Structural names and their options (every other name is an atom's):
-        "field" {field: BoundField}; "constant" {value: Tensor};
-        "learned" {name: str, tensor: nn.Parameter}; "index" {index};
-        "next" {shift: int}; "at" {stage: int}, unstaged; "stages" {index: slice or
-        tuple of ints}, unstaged, [length, *shape]; "total" {}, unstaged;
-        "torch" {function, arguments, keywords, output}; "module" {name, module,
-        arguments, keywords, output}; "assert" {attribute: nonneg, nonpos or psd}.
+        "field" {field: BoundField}; "constant" {value: Tensor, float64 or the dtype of
+        an index or mask}; "learned" {name, tensor: nn.Parameter}; "index" {index:
+        tuple}; "next" {shift}; "at" {stage}, unstaged; "stages" {index: slice or tuple
+        of ints}, unstaged, [length, *shape]; "total" {}, unstaged; "torch" {function,
+        arguments, keywords, output}; "module" {name, module, arguments, keywords,
+        output}; "assert" {attribute: nonneg, nonpos or psd}.
+        `output` is the position in a returned tuple, or None.
 
     Attributes:
         name: the operation.
@@ -37,6 +62,7 @@ class Expression(Algebra):
         stages: the stages it lives on, `range(first, stop)`; None if not staged.
         sign: what is known of the sign of every entry.
         origin: where it was written.
+        depends_on_variables: whether the solver's choice enters it.
     """
 
     name: str
@@ -48,12 +74,14 @@ class Expression(Algebra):
     origin: Origin
     depends_on_variables: bool = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name == "field":
-            known = self.options["field"].is_variable
+            depends = self.options["field"].is_variable
         else:
-            known = any(one.depends_on_variables for one in self.arguments)
-        object.__setattr__(self, "depends_on_variables", known)
+            depends = any(one.depends_on_variables for one in self.arguments)
+        object.__setattr__(self, "depends_on_variables", depends)
+
+    # ---- what is known of it -----------------------------------------------------
 
     @cached_property
     def field_names(self) -> frozenset[str]:
@@ -61,6 +89,14 @@ class Expression(Algebra):
         if self.name == "field":
             return frozenset((self.options["field"].name,))
         return frozenset().union(*(one.field_names for one in self.arguments))
+
+    @cached_property
+    def leads_with_stages(self) -> bool:
+        """Whether its first axis runs over the stages of a trajectory, as in x[1:]."""
+        return self.name == "stages" or any(
+            one.leads_with_stages and self.shape[:1] == one.shape[:1]
+            for one in self.arguments
+        )
 
     @property
     def ndim(self) -> int:
@@ -77,7 +113,335 @@ class Expression(Algebra):
         """Whether it has a value at every stage of a window."""
         return self.stages is not None
 
+    # ---- stages ------------------------------------------------------------------
 
-def apply(name: str, arguments, **options) -> Expression:
-    """Build the node of an atom: coerce, infer its shape, stages and sign, check."""
-    raise NotImplementedError
+    @property
+    def next(self) -> "Expression":
+        """The expression one stage later."""
+        return self._staged("next", lambda stages: shifted(self.shape, stages, 1))
+
+    @property
+    def first(self) -> "Expression":
+        """Its value at the first stage."""
+        return self._staged(
+            "first", lambda stages: at_stage(self.shape, stages, stages.start)
+        )
+
+    @property
+    def last(self) -> "Expression":
+        """Its value at the last stage."""
+        return self._staged("last", lambda stages: at_stage(self.shape, stages, -1))
+
+    def at(self, stage: int) -> "Expression":
+        """Its value at one stage; negative ones count from the end."""
+        return self._staged("at", lambda stages: at_stage(self.shape, stages, stage))
+
+    def over_stages(self) -> "Expression":
+        """Its sum over all stages; `ol.total` is this."""
+        return self._staged("total", lambda stages: summed(self.shape))
+
+    def _staged(self, word: str, step: Any) -> "Expression":
+        if self.stages is None:
+            raise located(
+                DeclarationError(
+                    f"{describe(self)} has no stages, so no .{word}; only what is built "
+                    "of a State or Control has."
+                    if word != "total"
+                    else f"{describe(self)} has no stages to sum over; for the sum of "
+                    "its entries write ol.sum(...)."
+                )
+            )
+        try:
+            return self._grow(step(self.stages))
+        except DeclarationError as reason:
+            raise located(reason) from None
+
+    # ---- building on it ----------------------------------------------------------
+
+    def _apply(self, name: str, *arguments: Any, **options: Any) -> "Expression":
+        return _build(name, *arguments, **options)
+
+    def _relate(self, relation: str, left: Any, right: Any) -> Constraint:
+        return relate(relation, left, right)
+
+    def _select(self, index: Any) -> "Expression":
+        if any(isinstance(one, Algebra) for one in index_entries(index)):
+            raise located(
+                DeclarationError(
+                    "an expression cannot be an index, it has no value while the "
+                    "problem is declared.\n  Index with numbers; for sizes use x.shape."
+                )
+            )
+        try:
+            found = self
+            for step in select(self, index):
+                found = found._grow(step)
+            return found
+        except (DeclarationError, ShapeError) as reason:
+            raise located(reason) from None
+
+    def _grow(self, step: Step) -> "Expression":
+        return Expression(
+            step.name,
+            (self,),
+            step.options,
+            step.shape,
+            step.stages,
+            self.sign,
+            Origin.here(),
+        )
+
+    def __rpow__(self, base: Any) -> "Expression":
+        return _power(base, self)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise located(DeclarationError(f"{describe(self)} is a scalar, no vector."))
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator["Expression"]:
+        whole = self if self.name != "field" or not self.is_staged else None
+        for position in range(len(self)):
+            yield self[position] if whole is self else self[..., position]
+
+    # ---- torch -------------------------------------------------------------------
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return call_torch(function, tuple(args), dict(kwargs or {}))
+
+    def __getattr__(self, name: str) -> Any:
+        method = tensor_method(name)
+        if method is None:
+            raise AttributeError(f"an expression has no attribute {name!r}")
+        return partial(call_torch_method, method, self)
+
+    def __copy__(self) -> "Expression":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Expression":
+        return self
+
+    def __repr__(self) -> str:
+        staged = "" if self.stages is None else f" at {self.stages}"
+        return f"Expression({describe(self)}, {list(self.shape)}{staged})"
+
+
+def apply(name: str, arguments: Sequence[Any], **options: Any) -> Expression:
+    """Build the node of an atom.
+
+    Args:
+        name: the atom's name.
+        arguments: expressions, numbers, arrays, tensors, nn.Parameters, nested lists.
+        **options: its static options, such as axis=.
+
+    Raises:
+        ShapeError: the atom does not take these shapes.
+        DeclarationError: an argument that is no term, an option that has no value yet,
+            terms that share no stage.
+    """
+    nodes = tuple(as_expression(one) for one in arguments)
+    fixed = {key: static_option(name, key, value) for key, value in options.items()}
+    atom = ATOMS[name]
+    shape = infer_shape(name, atom.shape, nodes, fixed)
+    sign = atom.sign(tuple(one.sign for one in nodes), fixed)
+    if atom.elementwise and len(nodes) == 1 and nodes[0].name == "next":
+        # The power of the whole trajectory, shifted: one atom for x and x.next.
+        (inner,) = nodes[0].arguments
+        return apply(name, (inner,), **fixed)._grow(
+            Step("next", nodes[0].options, shape, nodes[0].stages)
+        )
+    stages = infer_stages(name, nodes)
+    return Expression(name, nodes, fixed, shape, stages, sign, Origin.here())
+
+
+def relate(relation: str, left: Any, right: Any) -> Constraint:
+    """Build the unnamed constraint `left relation right`; >= is <= the other way.
+
+    Raises:
+        ShapeError: the sides do not broadcast.
+        DeclarationError: they share no stage.
+    """
+    if relation == ">=":
+        relation, left, right = "<=", right, left
+    sides = (as_expression(left), as_expression(right))
+    try:
+        shape = broadcast(sides[0].shape, sides[1].shape)
+    except ValueError:
+        raise shape_error(relation, sides) from None
+    stages = infer_stages(relation, sides)
+    known = "==" if relation == "==" else "<="
+    return Constraint("", known, *sides, Origin.here(), shape, stages)
+
+
+def field_expression(bound: BoundField) -> Expression:
+    """The expression of a field, as the body receives it."""
+    sign = Sign.UNKNOWN
+    if bound.nonneg or (isinstance(bound.lower, float) and bound.lower >= 0):
+        sign = Sign.NONNEG
+    elif bound.nonpos or (isinstance(bound.upper, float) and bound.upper <= 0):
+        sign = Sign.NONPOS
+    return Expression(
+        "field", (), {"field": bound}, bound.shape, bound.stages, sign, bound.origin
+    )
+
+
+def as_expression(value: Any) -> Expression:
+    """The expression of a term: a number, array, tensor, nn.Parameter or nested list.
+
+    Raises:
+        DeclarationError: something that is no term, with what to do about it.
+    """
+    if isinstance(value, Expression):
+        return value
+    if isinstance(value, nn.Parameter):
+        options = {"name": captured_name(value), "tensor": value}
+        shape = tuple(value.shape)
+        return Expression(
+            "learned", (), options, shape, None, Sign.UNKNOWN, Origin.here()
+        )
+    if isinstance(value, list | tuple) and any(is_unknown(one) for one in value):
+        return call_torch(torch.stack, ([as_expression(one) for one in value],), {})
+    if isinstance(value, Constraint | Between):
+        raise located(DeclarationError("a constraint is no term of an expression."))
+    if isinstance(value, Field):
+        raise located(
+            DeclarationError(
+                f"{value.text} is a field; declare it in the signature, as in "
+                f"def problem(x={value.text}): ..."
+            )
+        )
+    try:
+        tensor = constant_tensor(value)
+    except DeclarationError as reason:
+        raise located(reason) from None
+    return _constant(tensor)
+
+
+def asserted(attribute: str, value: Any) -> Expression:
+    """The user's word on a parameter expression, checked when the problem is solved."""
+    node = as_expression(value)
+    word = {"psd": "psd_matrix"}.get(attribute, attribute)
+    if node.depends_on_variables:
+        raise located(
+            DeclarationError(
+                f"ol.{word} speaks of parameters, and {describe(node)} depends on "
+                f"variables; for a constraint write it out, as in {describe(node)} >= 0."
+            )
+        )
+    if attribute == "psd" and (node.ndim != 2 or len(set(node.shape)) > 1):
+        raise shape_error(word, (node,), "it needs a square matrix")
+    sign = {"nonneg": Sign.NONNEG, "nonpos": Sign.NONPOS}.get(attribute, node.sign)
+    options = {"attribute": attribute}
+    return Expression("assert", (node,), options, node.shape, None, sign, Origin.here())
+
+
+# ---- torch functions and modules -----------------------------------------------------
+
+
+def call_torch(function: Any, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """What a torch function called on expressions builds."""
+    try:
+        refuse_writing(function)
+        related = relation(function)
+    except DeclarationError as reason:
+        raise located(reason) from None
+    if related is not None:
+        return relate(related, *values)
+    found = translate(_build, function, values, named)
+    if found is not None:
+        return found
+    return _called("torch", {"function": function}, function, values, named)
+
+
+def call_torch_method(method: Any, expression: Expression, *args: Any, **kwargs: Any):
+    """What `expression.method(...)` builds, or tells of its shape."""
+    if method.__name__ in ("size", "dim", "ndimension", "numel", "is_floating_point"):
+        return method(torch.empty(expression.shape, device="meta"), *args, **kwargs)
+    return call_torch(method, (expression, *args), kwargs)
+
+
+def call_opaque(function: Any, values: tuple, named: dict[str, Any]) -> Any:
+    """The node of any function of tensors, taken as it is."""
+    if not is_unknown((*values, *named.values())):
+        return function(*values, **named)
+    return _called("torch", {"function": function}, function, values, named)
+
+
+def call_module(module: nn.Module, values: tuple, named: dict[str, Any]) -> Any:
+    """The node of a module called on expressions, recorded whole."""
+    options = {"name": captured_name(module), "module": module}
+    return _called("module", options, module, values, named)
+
+
+def _called(
+    name: str, options: dict[str, Any], function: Any, values: tuple, named: dict
+) -> Any:
+    call = record(function, values, named, _as_argument)
+    stages = infer_stages(name, call.arguments)
+
+    def node(shape: Any, output: int | None) -> Any:
+        if not isinstance(shape, torch.Size):
+            return shape
+        chosen = {**options, **call.options, "output": output}
+        return Expression(
+            name,
+            call.arguments,
+            chosen,
+            tuple(shape),
+            stages,
+            Sign.UNKNOWN,
+            Origin.here(),
+        )
+
+    if isinstance(call.returned, list):
+        return tuple(node(shape, place) for place, shape in enumerate(call.returned))
+    return node(call.returned, None)
+
+
+def _as_argument(value: Any) -> Expression:
+    """Like `as_expression`, but indices and masks keep their dtype."""
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        try:
+            check_constant(value)
+        except DeclarationError as reason:
+            raise located(reason) from None
+        if not value.is_floating_point():
+            return _constant(value.detach().clone())
+    return as_expression(value)
+
+
+def _constant(tensor: Tensor) -> Expression:
+    return Expression(
+        "constant",
+        (),
+        {"value": tensor},
+        tuple(tensor.shape),
+        None,
+        sign_of(tensor),
+        Origin.here(),
+    )
+
+
+def _build(name: str, *arguments: Any, **options: Any) -> Expression:
+    """An atom; or a power of unknown exponent, where one is possible."""
+    if name == "power" and is_unknown(options["p"]):
+        return _power(arguments[0], options["p"])
+    return apply(name, arguments, **options)
+
+
+def _power(base: Any, exponent: Any) -> Expression:
+    """A power whose exponent is no plain number."""
+    base, exponent = as_expression(base), as_expression(exponent)
+    if exponent.name == "constant" and not exponent.shape:
+        return apply("power", (base,), p=exponent.options["value"].item())
+    if not base.depends_on_variables and not exponent.depends_on_variables:
+        options = {"function": torch.pow}
+        return _called("torch", options, torch.pow, (base, exponent), {})
+    if base.name == "constant" and base.sign.is_nonneg:
+        logarithm = torch.log(base.options["value"])
+        if bool(logarithm.isfinite().all()):
+            return apply("exp", (apply("multiply", (exponent, logarithm)),))
+    raise located(not_static("power", "p", exponent))

@@ -3,19 +3,160 @@
 A `Field` is what the signature says; a `BoundField` is the same with sizes known.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+import torch
+from torch import Tensor
+
+from optlayers.errors import DeclarationError, ShapeError
+from optlayers.modeling.dimensions import Dimension, parse_dimensions
+from optlayers.modeling.origin import NOWHERE, Origin
+
+RESERVED = frozenset(
+    "solver gradient order on_failure tolerance warm_start steps "
+    "dual objective status ok stats".split()
+)
 
 
 class Role(Enum):
     """What a field is to the problem."""
 
-    VARIABLE = "variable"
-    PARAMETER = "parameter"
-    STATE = "state"
-    CONTROL = "control"
-    TIME = "time"
+    VARIABLE = "Variable"
+    PARAMETER = "Parameter"
+    STATE = "State"
+    CONTROL = "Control"
+    TIME = "Time"
+
+    @property
+    def is_variable(self) -> bool:
+        """Whether the solver chooses the value of such a field."""
+        return self in (Role.VARIABLE, Role.STATE, Role.CONTROL)
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether such a field has a value at every stage."""
+        return self in (Role.STATE, Role.CONTROL)
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """One argument of a declaration, sizes still by name.
+
+    Attributes:
+        role: what it is to the problem.
+        dimensions: its axes.
+        nonneg: every entry is at least zero.
+        nonpos: every entry is at most zero.
+        symmetric: it is a symmetric matrix.
+        psd: it is a symmetric positive semidefinite matrix.
+        lower: lower bound, a number or tensor, or None.
+        upper: upper bound, a number or tensor, or None.
+        start: first guess, a number or tensor, or None.
+        doc: the user's sentence on it.
+        origin: where it was declared.
+    """
+
+    role: Role
+    dimensions: tuple[Dimension, ...] = ()
+    nonneg: bool = False
+    nonpos: bool = False
+    symmetric: bool = False
+    psd: bool = False
+    lower: Any = None
+    upper: Any = None
+    start: Any = None
+    doc: str = ""
+    origin: Origin = NOWHERE
+
+    def __post_init__(self) -> None:
+        if self.nonneg and self.nonpos:
+            raise self._refusal("nonneg and nonpos leave only zero; drop one")
+        square = len(self.dimensions) == 2 and len(set(self.dimensions)) == 1
+        if (self.symmetric or self.psd) and not square:
+            word = "symmetric" if self.symmetric else "psd"
+            raise self._refusal(f'{word}=True needs a square matrix, as in "n n"')
+        if self.lower is not None and self.upper is not None:
+            if bool((torch.as_tensor(self.lower) > torch.as_tensor(self.upper)).any()):
+                raise self._refusal("lower is above upper")
+
+    @property
+    def text(self) -> str:
+        """The declaration as it is written, e.g. `Variable("n", nonneg=True)`."""
+        words = [f'"{self.dimension_text}"'] if self.dimensions else []
+        for name in ("nonneg", "nonpos", "symmetric", "psd"):
+            words += [f"{name}=True"] if getattr(self, name) else []
+        for name in ("lower", "upper", "start"):
+            value = getattr(self, name)
+            words += [f"{name}={_number_text(value)}"] if value is not None else []
+        return f"{self.role.value}({', '.join(words)})"
+
+    @property
+    def dimension_text(self) -> str:
+        """The dimensions as they are written, e.g. `k n`."""
+        return " ".join(str(dimension) for dimension in self.dimensions)
+
+    @property
+    def dimension_names(self) -> tuple[str, ...]:
+        """Names of the sizes it is declared with, in order."""
+        names = (dimension.name for dimension in self.dimensions)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    def bind(
+        self, name: str, sizes: Mapping[str, int], steps: int | None
+    ) -> "BoundField":
+        """The field with its sizes known.
+
+        Raises:
+            ShapeError: a bound or first guess does not fit the shape.
+        """
+        shape = tuple(dimension.size(sizes) for dimension in self.dimensions)
+        if min(shape, default=0) < 0:
+            raise ShapeError(f"{name} = {self.text} would have shape {list(shape)}.")
+        for attribute in ("lower", "upper", "start"):
+            self._check_fit(name, attribute, shape, steps)
+        knots = None
+        if self.role.is_staged:
+            assert steps is not None
+            knots = steps + 1 if self.role is Role.STATE else steps
+        return BoundField(
+            name=name,
+            role=self.role,
+            shape=shape,
+            knots=knots,
+            nonneg=self.nonneg,
+            nonpos=self.nonpos,
+            symmetric=self.symmetric,
+            psd=self.psd,
+            lower=self.lower,
+            upper=self.upper,
+            start=self.start,
+            doc=self.doc,
+            text=self.text,
+            dimensions=self.dimensions,
+            origin=self.origin,
+        )
+
+    def _check_fit(
+        self, name: str, attribute: str, shape: tuple[int, ...], steps: int | None
+    ) -> None:
+        value = getattr(self, attribute)
+        if not isinstance(value, Tensor):
+            return
+        allowed = [shape]
+        if attribute == "start" and self.role.is_staged and steps is not None:
+            knots = steps + 1 if self.role is Role.STATE else steps
+            allowed.append((knots, *shape))
+        if not any(_fits(tuple(value.shape), one) for one in allowed):
+            raise ShapeError(
+                f"{self.origin.place}: {name} = {self.text}: {attribute} has shape "
+                f"{list(value.shape)}, {name} has {list(shape)}."
+            )
+
+    def _refusal(self, reason: str) -> DeclarationError:
+        return DeclarationError(f"{self.origin.place}: {self.text}: {reason}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +169,11 @@ class BoundField:
         shape: shape of one sample at one stage.
         knots: stages it has: steps + 1 for a State, steps for a Control, else None.
         nonneg, nonpos, symmetric, psd: declared attributes.
-        lower, upper, start: bounds and first guess as declared: number, tensor or None.
+        lower, upper, start: as declared: number, float64 tensor or None.
         doc: the user's sentence on it.
         text: the declaration's source, e.g. `Variable("n", nonneg=True)`.
+        dimensions: the axes as they were declared.
+        origin: where it was declared.
     """
 
     name: str
@@ -46,8 +189,226 @@ class BoundField:
     start: Any = None
     doc: str = ""
     text: str = ""
+    dimensions: tuple[Dimension, ...] = ()
+    origin: Origin = NOWHERE
 
     @property
     def is_variable(self) -> bool:
         """Whether the solver chooses its value."""
-        return self.role in (Role.VARIABLE, Role.STATE, Role.CONTROL)
+        return self.role.is_variable
+
+    @property
+    def stages(self) -> range | None:
+        """The stages it has a value at; None if it is not staged."""
+        return None if self.knots is None else range(self.knots)
+
+
+# The five words return Any: in the body they stand for tensors, and a type checker
+# should accept arithmetic with them there.
+
+
+def Variable(  # noqa: N802
+    dims: Any = (),
+    *,
+    nonneg: bool = False,
+    nonpos: bool = False,
+    symmetric: bool = False,
+    psd: bool = False,
+    lower: Any = None,
+    upper: Any = None,
+    start: Any = None,
+    doc: str = "",
+) -> Any:
+    """Declare an unknown that the solver chooses.
+
+    Args:
+        dims: its axes, as in "n", "k n", "T+1 n", "2 3", 3 or ("n", 3); none for a
+            scalar.
+        nonneg: every entry is at least zero.
+        nonpos: every entry is at most zero.
+        symmetric: it is a symmetric matrix.
+        psd: it is a symmetric positive semidefinite matrix.
+        lower: lower bound, a number or an array that broadcasts to its shape.
+        upper: upper bound, likewise.
+        start: first guess, likewise.
+        doc: one sentence on what it is.
+
+    Raises:
+        DeclarationError: dimensions or attributes that make no sense.
+    """
+    return _field(
+        Role.VARIABLE, dims, nonneg, nonpos, symmetric, psd, lower, upper, start, doc
+    )
+
+
+def Parameter(  # noqa: N802
+    dims: Any = (),
+    *,
+    nonneg: bool = False,
+    nonpos: bool = False,
+    symmetric: bool = False,
+    psd: bool = False,
+    lower: Any = None,
+    upper: Any = None,
+    doc: str = "",
+) -> Any:
+    """Declare a tensor that every call gives; attributes are checked at the call.
+
+    Args:
+        dims: its axes, as in "n", "k n", "T+1 n", "2 3", 3 or ("n", 3); none for a
+            scalar. A call may put any batch dimensions before them.
+        nonneg: every entry is at least zero.
+        nonpos: every entry is at most zero.
+        symmetric: it is a symmetric matrix.
+        psd: it is a symmetric positive semidefinite matrix.
+        lower: least value it may take, a number or array.
+        upper: largest value it may take, a number or array.
+        doc: one sentence on what it is.
+
+    Raises:
+        DeclarationError: dimensions or attributes that make no sense.
+    """
+    return _field(
+        Role.PARAMETER, dims, nonneg, nonpos, symmetric, psd, lower, upper, None, doc
+    )
+
+
+def State(  # noqa: N802
+    dims: Any = (),
+    *,
+    nonneg: bool = False,
+    nonpos: bool = False,
+    lower: Any = None,
+    upper: Any = None,
+    start: Any = None,
+    doc: str = "",
+) -> Any:
+    """Declare an unknown with a value at each of steps + 1 knots.
+
+    Args:
+        dims: its axes at one knot, as in "n" or "2"; none for a scalar.
+        nonneg: every entry is at least zero, at every knot.
+        nonpos: every entry is at most zero, at every knot.
+        lower: lower bound at every knot, a number or array.
+        upper: upper bound at every knot, likewise.
+        start: first guess, of one knot or of all.
+        doc: one sentence on what it is.
+
+    Raises:
+        DeclarationError: dimensions or attributes that make no sense.
+    """
+    return _field(
+        Role.STATE, dims, nonneg, nonpos, False, False, lower, upper, start, doc
+    )
+
+
+def Control(  # noqa: N802
+    dims: Any = (),
+    *,
+    nonneg: bool = False,
+    nonpos: bool = False,
+    lower: Any = None,
+    upper: Any = None,
+    start: Any = None,
+    doc: str = "",
+) -> Any:
+    """Declare an unknown with a value at each of `steps` steps.
+
+    Args:
+        dims: its axes at one step, as in "m" or "2"; none for a scalar.
+        nonneg: every entry is at least zero, at every step.
+        nonpos: every entry is at most zero, at every step.
+        lower: lower bound at every step, a number or array.
+        upper: upper bound at every step, likewise.
+        start: first guess, of one step or of all.
+        doc: one sentence on what it is.
+
+    Raises:
+        DeclarationError: dimensions or attributes that make no sense.
+    """
+    return _field(
+        Role.CONTROL, dims, nonneg, nonpos, False, False, lower, upper, start, doc
+    )
+
+
+def Time(*, doc: str = "") -> Any:  # noqa: N802
+    """Declare the time of a differential equation; a call gives the save times."""
+    return _field(Role.TIME, (), False, False, False, False, None, None, None, doc)
+
+
+def _field(
+    role: Role,
+    dims: Any,
+    nonneg: bool,
+    nonpos: bool,
+    symmetric: bool,
+    psd: bool,
+    lower: Any,
+    upper: Any,
+    start: Any,
+    doc: str,
+) -> Field:
+    origin = Origin.here()
+    try:
+        dimensions = parse_dimensions(dims)
+        lower = _number("lower", lower)
+        upper = _number("upper", upper)
+        start = _number("start", start)
+    except DeclarationError as reason:
+        raise DeclarationError(f"{origin.place}: {role.value}: {reason}") from None
+    return Field(
+        role,
+        dimensions,
+        nonneg=nonneg,
+        nonpos=nonpos,
+        symmetric=symmetric,
+        psd=psd,
+        lower=lower,
+        upper=upper,
+        start=start,
+        doc=doc,
+        origin=origin,
+    )
+
+
+def _number(attribute: str, value: Any) -> float | Tensor | None:
+    """A number, a float64 tensor, or None where the value says nothing."""
+    if value is None:
+        return None
+    try:
+        tensor = torch.as_tensor(value, dtype=torch.float64).detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        raise DeclarationError(
+            f"{attribute}={value!r} is neither number nor array; a bound that varies "
+            "is a constraint in the body, as in x <= limit."
+        ) from None
+    absent = {"lower": -torch.inf, "upper": torch.inf}.get(attribute)
+    if absent is not None and tensor.numel() and bool((tensor == absent).all()):
+        return None
+    if not bool(tensor.isfinite().all()):
+        raise DeclarationError(
+            f"{attribute}={value!r} is not finite everywhere; bound the entries that "
+            "have a bound in the body, as in x[:2] <= 1."
+        )
+    return tensor.item() if tensor.ndim == 0 else tensor
+
+
+def _number_text(value: float | Tensor) -> str:
+    if not isinstance(value, Tensor):
+        return f"{value:g}"
+    if value.numel() > 4:
+        return f"tensor of shape {list(value.shape)}"
+    return str(_shorten(value.tolist()))
+
+
+def _shorten(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_shorten(one) for one in value)
+    return int(value) if value == int(value) else value
+
+
+def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    try:
+        return tuple(torch.broadcast_shapes(shape, target)) == target
+    except RuntimeError:
+        return False

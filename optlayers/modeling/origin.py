@@ -59,6 +59,12 @@ class Origin:
         return f"{self.file}:{self.line}"
 
     @property
+    def declaration_place(self) -> str:
+        """`file:line` of the `def` line of the code."""
+        line = 0 if self.code is None else self.code.co_firstlineno
+        return f"{self.file}:{line}"
+
+    @property
     def text(self) -> str:
         """Source of the subexpression on one line; empty where there is none."""
         return _squeeze(_segment(self._path(), *self._span()))

@@ -1,37 +1,287 @@
-"""`@ol.problem`: a function whose signature declares fields, traced once per sizes."""
+"""A function whose signature declares fields, traced once per set of sizes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, NoReturn, Self
 
 from torch import nn
 
-from optlayers.modeling.constraints import Constraint
-from optlayers.modeling.expressions import Expression
-from optlayers.modeling.fields import BoundField
+from optlayers.errors import DeclarationError, OptlayersError
+from optlayers.modeling.capture import Captures, referenced
+from optlayers.modeling.declaration import Declaration, attribute_constraints
+from optlayers.modeling.expressions import call_module, field_expression
+from optlayers.modeling.fields import RESERVED, Field, Role
+from optlayers.modeling.origin import Origin
+from optlayers.modeling.sizes import check_sizes, infer_sizes
+from optlayers.modeling.tracing import tracing
+from optlayers.modeling.verbs import Goal
+
+__all__ = ["Declaration", "DeclaredProblem", "declare"]
 
 
-@dataclass(frozen=True, eq=False)
-class Declaration:
-    """A traced problem of known sizes.
+class DeclaredProblem:
+    """A problem as its author wrote it, sizes still by name.
 
     Attributes:
         name: name of the declaring function.
-        sense: "minimize" or "maximize".
-        objective: scalar, not staged.
-        constraints: the user's, then those of the fields' attributes (`x.nonneg`,
-            `x.nonpos`, `x.lower`, `x.upper`).
-        fields: the bound fields, in order of the signature.
-        sizes: size of every named dimension.
-        steps: number of steps, or None if nothing is staged.
-        captured: parameters and modules met in the body, by their registered name.
+        function: that function; it is run once per set of sizes.
+        fields: the fields, in order of the signature.
+        convex: whether the author insists on convexity; None leaves it open.
     """
 
-    name: str
-    sense: Literal["minimize", "maximize"]
-    objective: Expression
-    constraints: tuple[Constraint, ...]
-    fields: Mapping[str, BoundField]
-    sizes: Mapping[str, int]
-    steps: int | None
-    captured: Mapping[str, nn.Parameter | nn.Module]
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        fields: Mapping[str, Field],
+        convex: bool | None = None,
+    ) -> None:
+        self.function = function
+        self.name = getattr(function, "__name__", "problem")
+        self.fields = dict(fields)
+        self.convex = convex
+        self.__wrapped__ = function
+        self.__name__ = self.name
+        self.__qualname__ = getattr(function, "__qualname__", self.name)
+        self.__module__ = getattr(function, "__module__", "__main__")
+        self.__doc__ = function.__doc__
+        self._declarations: dict[Any, Declaration] = {}
+        self._lock = threading.RLock()
+
+    @cached_property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The fields a call gives, in order."""
+        given = (Role.PARAMETER, Role.TIME)
+        return tuple(n for n, one in self.fields.items() if one.role in given)
+
+    @cached_property
+    def variable_names(self) -> tuple[str, ...]:
+        """The fields the solver chooses, in order."""
+        return tuple(n for n, one in self.fields.items() if one.role.is_variable)
+
+    @cached_property
+    def dimension_names(self) -> tuple[str, ...]:
+        """The named sizes, in the order they are first met."""
+        names = (name for one in self.fields.values() for name in one.dimension_names)
+        return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def uses_stages(self) -> bool:
+        """Whether it has a State or Control, so that steps= is needed."""
+        return any(one.role.is_staged for one in self.fields.values())
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether all sizes are numbers, so that it can be traced as it stands."""
+        return not self.dimension_names and not self.uses_stages
+
+    def captured(self) -> dict[str, nn.Parameter | nn.Module]:
+        """Parameters and modules that the body speaks of, by their registered name.
+
+        Includes what earlier traces met beyond the names in the body's code.
+        """
+        found = dict(referenced(self.function))
+        for declaration in list(self._declarations.values()):
+            for name, value in declaration.captured.items():
+                found.setdefault(name, value)
+        return found
+
+    def trace(
+        self, sizes: Mapping[str, int] | None = None, steps: int | None = None
+    ) -> Declaration:
+        """Run the body at these sizes; once per set of sizes, from any thread.
+
+        Args:
+            sizes: size of every named dimension.
+            steps: number of steps, where there are stages.
+
+        Raises:
+            DeclarationError: a size is missing, or the body is no declaration.
+            ShapeError: shapes in the body do not fit.
+        """
+        known = check_sizes(self.name, self.dimension_names, sizes or {})
+        steps = self._check_steps(steps)
+        objects = referenced(self.function)
+        marks = tuple(id(one) for one in objects.values())
+        key = (tuple(sorted(known.items())), steps, marks)
+        with self._lock:
+            if key not in self._declarations:
+                self._declarations[key] = self._run(known, steps, objects)
+            return self._declarations[key]
+
+    def infer_sizes(
+        self, shapes: Mapping[str, tuple[int, ...]], known: Mapping[str, int]
+    ) -> dict[str, int]:
+        """The sizes that parameters of these shapes imply, with those known before.
+
+        Args:
+            shapes: shape of each given parameter, [*batch, *declared].
+            known: sizes given by name.
+
+        Raises:
+            ShapeError: shapes contradict the declaration, each other, or `known`.
+        """
+        return infer_sizes(self.name, self.fields, shapes, known)
+
+    def _check_steps(self, steps: int | None) -> int | None:
+        if not self.uses_stages:
+            return None
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise DeclarationError(
+                f"{self.name} declares stages and needs steps, a positive integer; "
+                f"given {steps!r}. Write {self.name}.layer(steps=20)."
+            )
+        return steps
+
+    def _run(
+        self,
+        sizes: Mapping[str, int],
+        steps: int | None,
+        objects: Mapping[str, nn.Parameter | nn.Module],
+    ) -> Declaration:
+        bound = {n: one.bind(n, sizes, steps) for n, one in self.fields.items()}
+        values = {name: field_expression(one) for name, one in bound.items()}
+        with tracing(Captures(objects), call_module) as captures:
+            goal = self.function(**values)
+        if not isinstance(goal, Goal):
+            raise DeclarationError(self._not_a_goal(goal))
+        implied = [
+            constraint
+            for name, one in bound.items()
+            for constraint in attribute_constraints(one, values[name])
+        ]
+        constraints = (*goal.constraints, *implied)
+        self._check_names(constraints)
+        return Declaration(
+            self.name,
+            goal.sense,
+            goal.objective,
+            constraints,
+            bound,
+            dict(sizes),
+            steps,
+            captures.objects,
+        )
+
+    def _check_names(self, constraints: tuple[Any, ...]) -> None:
+        seen: set[str] = set()
+        for one in constraints:
+            if one.name in seen:
+                raise DeclarationError(
+                    f"{one.origin.place}: two constraints of {self.name} are named "
+                    f"{one.name}; rename the one you wrote."
+                )
+            seen.add(one.name)
+
+    def _not_a_goal(self, returned: Any) -> str:
+        place = _place(self.function)
+        if returned is None:
+            what = "returns nothing; did you forget `return`?"
+        else:
+            what = f"returns a {type(returned).__name__}."
+        return (
+            f"{place}: {self.name} {what}\n  End it with return minimize(objective, "
+            "constraint, ...) or return maximize(...)."
+        )
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> str | NoReturn:
+        # By reference, as functions are: a declaration is code, not state.
+        module = sys.modules.get(self.__module__)
+        found: Any = module
+        for part in self.__qualname__.split("."):
+            found = getattr(found, part, None)
+        if found is not self and getattr(found, "declared", None) is not self:
+            raise OptlayersError(
+                f"{self.__qualname__} cannot be pickled: it is not found under that "
+                f"name in module {self.__module__}. Declare it at module level."
+            )
+        return self.__qualname__
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={one.text}" for name, one in self.fields.items())
+        return f"{self.name}({fields})"
+
+
+def declare(
+    function: Callable[..., Any], *, convex: bool | None = None
+) -> DeclaredProblem:
+    """Read a signature as a declaration; run the body if all sizes are numbers.
+
+    Args:
+        function: its arguments default to fields; it returns minimize or maximize.
+        convex: True makes "not convex" an error.
+
+    Raises:
+        DeclarationError: an argument that is no field, a reserved name, or an error in
+            a body whose sizes are all numbers.
+    """
+    if not callable(function) or isinstance(function, type):
+        raise DeclarationError(
+            f"ol.problem decorates a function, not {function!r}; write\n"
+            "  @ol.problem\n  def project(x=Variable(...), y=Parameter(...)): ..."
+        )
+    fields = _read_signature(function)
+    problem = DeclaredProblem(function, fields, convex)
+    if problem.is_sized:
+        problem.trace({}, None)
+    return problem
+
+
+def _read_signature(function: Callable[..., Any]) -> dict[str, Field]:
+    place, fields = _place(function), {}
+    for name, argument in inspect.signature(function).parameters.items():
+        if not isinstance(argument.default, Field):
+            raise DeclarationError(f"{place}: {_no_field(name, argument)}")
+        fields[name] = argument.default
+    if not any(one.role.is_variable for one in fields.values()):
+        raise DeclarationError(
+            f"{place}: nothing to solve for; declare a Variable, State or Control."
+        )
+    for name, one in fields.items():
+        _check_reserved(place, name, f"the field {name}={one.text}")
+        for dimension in one.dimension_names:
+            what = f"the dimension {dimension!r} of {name}={one.text}"
+            _check_reserved(place, dimension, what)
+            if dimension in fields:
+                raise DeclarationError(
+                    f"{place}: {what} has the name of a field; layer({dimension}=...) "
+                    "could mean either. Rename one."
+                )
+    return fields
+
+
+def _no_field(name: str, argument: inspect.Parameter) -> str:
+    if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
+        return f"{argument} cannot be a field; declare each field by name."
+    if argument.default is argument.empty:
+        return f'{name} declares nothing; write {name}=Parameter("n") or the like.'
+    if isinstance(argument.default, type) or callable(argument.default):
+        shown = getattr(argument.default, "__name__", "it")
+        return f"{name}={shown} is not called; write {name}={shown}()."
+    return (
+        f"{name}={argument.default!r} is no field; use the value in the body itself, or "
+        f"declare {name}=Parameter() and bind it with layer({name}=...)."
+    )
+
+
+def _check_reserved(place: str, name: str, what: str) -> None:
+    if name in RESERVED:
+        raise DeclarationError(
+            f"{place}: {what} takes a reserved name; options and results of layers are "
+            f"{', '.join(sorted(RESERVED))}. Rename it."
+        )
+
+
+def _place(function: Callable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return getattr(function, "__name__", "the problem")
+    return Origin(code, 0).declaration_place

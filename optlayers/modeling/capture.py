@@ -1,0 +1,201 @@
+"""Parameters and modules that a declaration speaks of, under names for a state_dict.
+
+They are found in the body's bytecode before it runs, so that a layer owns them from
+the start: globals and closures, attributes of them (`self.net`), entries of lists, and
+what functions called from the body refer to.
+"""
+
+import dis
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+Captured = nn.Parameter | nn.Module
+
+_OUR_CODE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_TORCH_CODE = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
+_DEPTH = 8  # of functions called from functions; deeper ones are met when they run
+
+
+def referenced(function: Any) -> dict[str, Captured]:
+    """The parameters and modules that a function's code names, in order.
+
+    Args:
+        function: a Python function; anything else refers to nothing.
+    """
+    found: dict[int, tuple[str, Captured]] = {}
+    for name, value in _mentions(function, "", set(), 0):
+        if id(value) not in found:
+            taken = {known for known, _ in found.values()}
+            found[id(value)] = (unused(_legal(name), taken), value)
+    return dict(found.values())
+
+
+class Captures:
+    """Names of what was met while one body ran.
+
+    Attributes:
+        objects: everything captured, by name.
+    """
+
+    def __init__(self, objects: Mapping[str, Captured]) -> None:
+        self.objects = dict(objects)
+        self._names = {id(value): name for name, value in self.objects.items()}
+
+    def name_of(self, value: Captured) -> str:
+        """The name of a parameter or module, `net.layer` for a part of `net`."""
+        name = self._names.get(id(value))
+        if name is None:
+            name = self._part_name(value) or self._add(value)
+            self._names[id(value)] = name
+        return name
+
+    def _part_name(self, value: Captured) -> str | None:
+        for name, whole in self.objects.items():
+            if isinstance(whole, nn.Module):
+                parts = (
+                    whole.named_modules()
+                    if isinstance(value, nn.Module)
+                    else whole.named_parameters()
+                )
+                for path, part in parts:
+                    if part is value:
+                        return f"{name}.{path}"
+        return None
+
+    def _add(self, value: Captured) -> str:
+        name = unused(_legal(type(value).__name__.lower()), self.objects)
+        self.objects[name] = value
+        return name
+
+
+def lookup(captured: Mapping[str, Any], name: str) -> Any:
+    """The captured thing of that name; a dotted name is a part of a module."""
+    whole, _, path = name.partition(".")
+    value = captured[whole]
+    for part in path.split(".") if path else ():
+        value = getattr(value, part)
+    return value
+
+
+def unused(name: str, taken: Any) -> str:
+    """The name itself, or with the first free number behind it."""
+    if name not in taken:
+        return name
+    number = 2
+    while f"{name}_{number}" in taken:
+        number += 1
+    return f"{name}_{number}"
+
+
+def _legal(name: str) -> str:
+    """A module attribute's name: no dots, and not the letter of the object itself."""
+    name = name.removeprefix("self.").replace(".", "_")
+    return name if name.isidentifier() else "captured"
+
+
+def _mentions(
+    function: Any, prefix: str, visited: set[CodeType], depth: int
+) -> Iterator[tuple[str, Captured]]:
+    owner: dict[str, Any] = {}
+    if isinstance(function, MethodType):
+        code = getattr(function.__func__, "__code__", None)
+        if code is not None and code.co_argcount:
+            owner = {code.co_varnames[0]: function.__self__}
+        function = function.__func__
+    if not isinstance(function, FunctionType) or depth > _DEPTH:
+        return
+    code = function.__code__
+    if code in visited or code.co_filename.startswith((_OUR_CODE, _TORCH_CODE)):
+        return
+    visited.add(code)
+    names = {**function.__globals__, **_closure(function), **owner}
+    for chain in _chains(code, frozenset(names), frozenset(owner)):
+        yield from _resolve(chain, names, prefix, owner, visited, depth)
+
+
+def _closure(function: FunctionType) -> dict[str, Any]:
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    found = {}
+    for name, cell in cells:
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # Declared before it was assigned; met when the body runs.
+            continue
+    return found
+
+
+def _chains(
+    code: CodeType, names: frozenset[str], locals_: frozenset[str]
+) -> Iterator[list[str]]:
+    """Dotted names in the order the code loads them, nested functions included."""
+    chain: list[str] = []
+    for instruction in dis.get_instructions(code):
+        word, value = instruction.opname, instruction.argval
+        if word in ("LOAD_ATTR", "LOAD_METHOD") and chain:
+            chain.append(value)
+            continue
+        if chain:
+            yield chain
+        is_outer = word in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
+        is_owner = word.startswith("LOAD_FAST") and value in locals_
+        chain = [value] if (is_outer or is_owner) and value in names else []
+    if chain:
+        yield chain
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _chains(constant, names, frozenset())
+
+
+def _resolve(
+    chain: Sequence[str],
+    names: Mapping[str, Any],
+    prefix: str,
+    owner: Mapping[str, Any],
+    visited: set[CodeType],
+    depth: int,
+) -> Iterator[tuple[str, Captured]]:
+    value = names[chain[0]]
+    path = prefix + chain[0] if chain[0] not in owner else prefix.rstrip(".")
+    for attribute in chain[1:]:
+        holder = value
+        # Not getattr: properties of the user's objects must not run here.
+        value = getattr(holder, "__dict__", {}).get(attribute)
+        if value is None and isinstance(holder, nn.Module):
+            value = _registered(holder, attribute)
+        if value is None:
+            value = _method(holder, attribute)
+        if value is None:
+            return
+        path = f"{path}.{attribute}" if path else attribute
+    if isinstance(value, FunctionType | MethodType):
+        inner = path.rpartition(".")[0] if isinstance(value, MethodType) else ""
+        inner = inner + "." if inner else ""
+        yield from _mentions(value, inner, visited, depth + 1)
+        return
+    yield from _entries(path, value)
+
+
+def _registered(module: nn.Module, name: str) -> Any:
+    return module._modules.get(name, module._parameters.get(name))
+
+
+def _method(holder: Any, name: str) -> MethodType | None:
+    function = getattr(type(holder), name, None)
+    return MethodType(function, holder) if isinstance(function, FunctionType) else None
+
+
+def _entries(path: str, value: Any) -> Iterator[tuple[str, Captured]]:
+    """The value itself, or what a container holds."""
+    if isinstance(value, nn.ModuleDict | nn.ParameterDict | dict):
+        for key, one in value.items():
+            yield from _entries(f"{path}.{key}", one)
+    elif isinstance(value, nn.ModuleList | nn.ParameterList | list | tuple):
+        for position, one in enumerate(value):
+            yield from _entries(f"{path}.{position}", one)
+    elif isinstance(value, nn.Parameter | nn.Module):
+        yield path, value

@@ -1,0 +1,69 @@
+"""A traced problem: objective, constraints and fields of known sizes, all data."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from optlayers.modeling.constraints import Constraint
+from optlayers.modeling.expressions import Expression, as_expression
+from optlayers.modeling.fields import BoundField
+
+
+@dataclass(frozen=True, eq=False)
+class Declaration:
+    """A traced problem of known sizes.
+
+    Attributes:
+        name: name of the declaring function.
+        sense: "minimize" or "maximize".
+        objective: scalar, not staged.
+        constraints: the user's, then those of the variables' attributes (`x.nonneg`,
+            `x.nonpos`, `x.lower`, `x.upper`).
+        fields: the bound fields, in order of the signature.
+        sizes: size of every named dimension.
+        steps: number of steps, or None if nothing is staged.
+        captured: parameters and modules met in the body, by their registered name.
+    """
+
+    name: str
+    sense: Literal["minimize", "maximize"]
+    objective: Expression
+    constraints: tuple[Constraint, ...]
+    fields: Mapping[str, BoundField]
+    sizes: Mapping[str, int]
+    steps: int | None
+    captured: Mapping[str, nn.Parameter | nn.Module]
+
+
+def attribute_constraints(field: BoundField, value: Expression) -> Iterator[Constraint]:
+    """The constraints that a variable's attributes stand for, at every knot.
+
+    Args:
+        field: the variable.
+        value: its expression.
+    """
+    if not field.is_variable:
+        return
+    bounds: list[tuple[str, Any, bool]] = [
+        ("nonneg", 0.0 if field.nonneg else None, True),
+        ("nonpos", 0.0 if field.nonpos else None, False),
+        ("lower", field.lower, True),
+        ("upper", field.upper, False),
+    ]
+    for attribute, bound, is_below in bounds:
+        if bound is None:
+            continue
+        limit = as_expression(torch.as_tensor(bound, dtype=torch.float64))
+        left, right = (limit, value) if is_below else (value, limit)
+        yield Constraint(
+            f"{field.name}.{attribute}",
+            "<=",
+            left,
+            right,
+            field.origin,
+            field.shape,
+            field.stages,
+        )

@@ -1,0 +1,249 @@
+"""Values of parameter expressions: a straight line of torch calls for one sample.
+
+What several outputs share is computed once. The caller maps it over the batch.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from optlayers.errors import DeclarationError
+from optlayers.modeling.atoms import ATOMS
+from optlayers.modeling.capture import lookup
+from optlayers.modeling.expressions import Expression
+from optlayers.modeling.foreign import fill
+from optlayers.modeling.inference import located_at
+
+Captured = Mapping[str, nn.Module | Tensor]
+
+
+class Evaluator:
+    """Evaluates expressions of parameters, one sample at a time.
+
+    Attributes:
+        field_names: the parameters it reads.
+        captured_names: the captured parameters and modules it reads.
+    """
+
+    def __init__(self, outputs: Sequence[Expression]) -> None:
+        """Line up the calls.
+
+        Args:
+            outputs: expressions of parameters only, not staged.
+
+        Raises:
+            DeclarationError: an output depends on variables or on stages.
+        """
+        program = _Program()
+        self._outputs = tuple(program.slot_of(one) for one in outputs)
+        self._lines = tuple(program.lines)
+        self.field_names = program.names_of(_Field)
+        self.captured_names = program.names_of(_Learned, _ModuleCall)
+
+    def __call__(
+        self, values: Mapping[str, Tensor], captured: Captured
+    ) -> list[Tensor]:
+        """Evaluate one sample.
+
+        Args:
+            values: tensor of each field, of its declared shape.
+            captured: parameter or module of each captured name.
+
+        Returns:
+            One tensor per output, of the output's shape.
+        """
+        scope = _Scope(values, captured, self._reference(values, captured))
+        results: list[Any] = []
+        for line in self._lines:
+            results.append(line.run(scope, [results[slot] for slot in line.slots]))
+        return [results[slot] for slot in self._outputs]
+
+    def _reference(self, values: Mapping[str, Tensor], captured: Captured) -> Tensor:
+        """A tensor whose dtype and device the constants take."""
+        for name in self.field_names:
+            return values[name]
+        for name in self.captured_names:
+            value = lookup(captured, name)
+            if isinstance(value, Tensor):
+                return value
+            for parameter in value.parameters():
+                return parameter
+        return torch.zeros(())
+
+
+class _Scope(NamedTuple):
+    """What the lines of one evaluation may read."""
+
+    values: Mapping[str, Tensor]
+    captured: Captured
+    reference: Tensor
+
+
+class _Field(NamedTuple):
+    name: str
+    slots: tuple[int, ...] = ()
+
+    def run(self, scope: _Scope, given: list[Any]) -> Any:
+        return scope.values[self.name]
+
+
+class _Learned(NamedTuple):
+    name: str
+    slots: tuple[int, ...] = ()
+
+    def run(self, scope: _Scope, given: list[Any]) -> Any:
+        value = lookup(scope.captured, self.name)
+        return value.to(dtype=scope.reference.dtype, device=scope.reference.device)
+
+
+class _Constant(NamedTuple):
+    value: Tensor
+    slots: tuple[int, ...] = ()
+
+    def run(self, scope: _Scope, given: list[Any]) -> Any:
+        if not self.value.is_floating_point():
+            return self.value.to(device=scope.reference.device)
+        return self.value.to(dtype=scope.reference.dtype, device=scope.reference.device)
+
+
+class _ModuleCall(NamedTuple):
+    name: str
+    arguments: Any
+    keywords: Any
+    slots: tuple[int, ...]
+
+    def run(self, scope: _Scope, given: list[Any]) -> Any:
+        module = lookup(scope.captured, self.name)
+        return module(*fill(self.arguments, given), **fill(self.keywords, given))
+
+
+class _TorchCall(NamedTuple):
+    function: Callable[..., Any]
+    arguments: Any
+    keywords: Any
+    slots: tuple[int, ...]
+
+    def run(self, scope: _Scope, given: list[Any]) -> Any:
+        return self.function(*fill(self.arguments, given), **fill(self.keywords, given))
+
+
+class _AtomCall(NamedTuple):
+    function: Callable[..., Any]
+    slots: tuple[int, ...]
+
+    def run(self, scope: _Scope, given: list[Any]) -> Any:
+        return self.function(*given)
+
+
+_Line = _Field | _Learned | _Constant | _ModuleCall | _TorchCall | _AtomCall
+
+
+class _Program:
+    """Lines in an order in which each reads only earlier ones."""
+
+    def __init__(self) -> None:
+        self.lines: list[_Line] = []
+        self._slots: dict[Hashable, int] = {}
+        self._known: dict[int, int] = {}
+
+    def names_of(self, *kinds: type) -> tuple[str, ...]:
+        found = (line.name for line in self.lines if isinstance(line, kinds))
+        return tuple(dict.fromkeys(found))
+
+    def slot_of(self, expression: Expression) -> int:
+        """The slot of an expression's value; its arguments come before it."""
+        # A loop in the body may nest expressions deeper than Python recurses.
+        pending = [expression]
+        while pending:
+            one = pending[-1]
+            if id(one) in self._known:
+                pending.pop()
+                continue
+            missing = [arg for arg in one.arguments if id(arg) not in self._known]
+            if missing:
+                pending.extend(reversed(missing))
+                continue
+            pending.pop()
+            slots = tuple(self._known[id(argument)] for argument in one.arguments)
+            self._known[id(one)] = self._place(one, slots)
+        return self._known[id(expression)]
+
+    def _place(self, one: Expression, slots: tuple[int, ...]) -> int:
+        if one.name == "assert":
+            return slots[0]
+        if one.depends_on_variables or one.is_staged:
+            raise DeclarationError(located_at(one, "it has no value before the solve."))
+        if one.name in ("torch", "module"):
+            slot = self._add(id(one.options["arguments"]), _call(one, slots))
+            output = one.options["output"]
+            if output is None:
+                return slot
+            pick = _AtomCall(partial(_pick, output), (slot,))
+            return self._add(("output", slot, output), pick)
+        return self._add(_key(one, slots), _line(one, slots))
+
+    def _add(self, key: Hashable, line: _Line) -> int:
+        found = self._slots.get(key)
+        if found is None:
+            found = self._slots[key] = len(self.lines)
+            self.lines.append(line)
+        return found
+
+
+def _line(one: Expression, slots: tuple[int, ...]) -> _Line:
+    options = one.options
+    if one.name == "field":
+        return _Field(options["field"].name)
+    if one.name == "learned":
+        return _Learned(options["name"])
+    if one.name == "constant":
+        return _Constant(options["value"])
+    if one.name == "index":
+        index = tuple(_index_entry(entry) for entry in options["index"])
+        return _AtomCall(partial(_entry_of, index), slots)
+    return _AtomCall(partial(ATOMS[one.name].torch_function, **options), slots)
+
+
+def _call(one: Expression, slots: tuple[int, ...]) -> _Line:
+    arguments, keywords = one.options["arguments"], one.options["keywords"]
+    if one.name == "module":
+        return _ModuleCall(one.options["name"], arguments, keywords, slots)
+    return _TorchCall(one.options["function"], arguments, keywords, slots)
+
+
+def _key(one: Expression, slots: tuple[int, ...]) -> Hashable:
+    """Equal for expressions of equal value; identity where that is unknown."""
+    options = one.options
+    if one.name == "field":
+        return ("field", options["field"].name)
+    if one.name == "learned":
+        return ("learned", options["name"])
+    if one.name == "constant":
+        value = options["value"]
+        return ("constant", value.item()) if value.ndim == 0 else id(one)
+    key = (one.name, slots, tuple(sorted(options.items())))
+    if one.name == "index":
+        key = (one.name, slots, repr(options["index"]))
+        if any(isinstance(entry, np.ndarray) for entry in options["index"]):
+            return id(one)
+    try:
+        hash(key)
+    except TypeError:
+        return id(one)
+    return key
+
+
+def _index_entry(entry: Any) -> Any:
+    return torch.from_numpy(entry) if isinstance(entry, np.ndarray) else entry
+
+
+def _entry_of(index: tuple[Any, ...], value: Tensor) -> Tensor:
+    return value[index]
+
+
+def _pick(output: int, values: Any) -> Any:
+    return values[output]

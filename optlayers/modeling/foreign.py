@@ -1,0 +1,162 @@
+"""Torch functions and modules called on expressions: arguments, and shape of results.
+
+Shapes come from torch itself, on tensors without storage (FakeTensorMode).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from optlayers.errors import DeclarationError, ShapeError
+from optlayers.modeling.algebra import Algebra
+from optlayers.modeling.inference import located, shape_error
+from optlayers.modeling.tracing import paused
+
+if TYPE_CHECKING:
+    from optlayers.modeling.expressions import Expression
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an argument of the node stands in the call's own arguments."""
+
+    position: int
+
+
+def fill(template: Any, values: Sequence[Any]) -> Any:
+    """The call's own arguments, with values in the place of slots."""
+    if isinstance(template, Slot):
+        return values[template.position]
+    if isinstance(template, list | tuple):
+        return type(template)([fill(one, values) for one in template])
+    if isinstance(template, dict):
+        return {name: fill(one, values) for name, one in template.items()}
+    return template
+
+
+def _take(template: Any, taken: list[Any]) -> Any:
+    """The template of a call's arguments; its tensors and expressions go to `taken`."""
+    if isinstance(template, Tensor | Algebra):
+        for position, known in enumerate(taken):
+            if known is template:
+                return Slot(position)
+        taken.append(template)
+        return Slot(len(taken) - 1)
+    if isinstance(template, list | tuple) and type(template) in (list, tuple):
+        return type(template)([_take(one, taken) for one in template])
+    if isinstance(template, dict):
+        return {key: _take(one, taken) for key, one in template.items()}
+    return template
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A call recorded once.
+
+    Attributes:
+        arguments: the expressions among its arguments, constants included.
+        options: {"arguments", "keywords"}, its own arguments with slots for these.
+        returned: what it returns, with shapes (`torch.Size`) for tensors; a list for
+            several.
+    """
+
+    arguments: tuple["Expression", ...]
+    options: dict[str, Any]
+    returned: Any
+
+
+def record(
+    function: Callable[..., Any],
+    values: tuple[Any, ...],
+    named: dict[str, Any],
+    as_argument: Callable[[Any], "Expression"],
+) -> Call:
+    """Record a torch function or module called on expressions.
+
+    Raises:
+        ShapeError: torch refuses arguments of these shapes.
+        DeclarationError: it returns something that is no tensor.
+    """
+    taken: list[Any] = []
+    template = (_take(values, taken), _take(named, taken))
+    nodes = tuple(as_argument(one) for one in taken)
+    dtype, device = torch.get_default_dtype(), None
+    if isinstance(function, nn.Module):
+        dtype, device = _home(function)
+    shown = getattr(function, "__name__", type(function).__name__)
+    try:
+        returned = _try_call(function, template, nodes, dtype, device)
+    except ShapeError as reason:
+        raise shape_error(shown, nodes, str(reason)) from None
+    except DeclarationError as reason:
+        raise located(DeclarationError(f"{shown} {reason}")) from None
+    return Call(nodes, {"arguments": template[0], "keywords": template[1]}, returned)
+
+
+def _try_call(
+    function: Callable[..., Any],
+    template: tuple[Any, Any],
+    nodes: Sequence["Expression"],
+    dtype: torch.dtype,
+    device: torch.device | None,
+) -> Any:
+    with paused(), torch.no_grad(), _fake_mode():
+        values = [
+            torch.empty(one.shape, dtype=_dtype_of(one, dtype), device=device)
+            for one in nodes
+        ]
+        try:
+            returned = function(*fill(template[0], values), **fill(template[1], values))
+        except (RuntimeError, ValueError, TypeError, IndexError) as reason:
+            raise ShapeError(_first_sentence(reason)) from None
+    return _shapes(returned)
+
+
+def _dtype_of(node: "Expression", floating: torch.dtype) -> torch.dtype:
+    if node.name == "constant" and not node.options["value"].is_floating_point():
+        return node.options["value"].dtype
+    return floating
+
+
+def _home(module: nn.Module) -> tuple[torch.dtype, torch.device | None]:
+    """dtype and device in which a module expects its arguments."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            return tensor.dtype, tensor.device
+    return torch.get_default_dtype(), None
+
+
+def _shapes(returned: Any) -> Any:
+    if isinstance(returned, Tensor):
+        return torch.Size(returned.shape)
+    if isinstance(returned, tuple | list):
+        return [_shapes(one) for one in returned]
+    if returned is None or isinstance(returned, bool | int | float | str | torch.dtype):
+        return returned
+    raise DeclarationError(
+        f"returns a {type(returned).__name__}; inside a declaration only tensors "
+        "and tuples of tensors can be returned."
+    )
+
+
+def _first_sentence(reason: Exception) -> str:
+    lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
+    if lines and "got " in lines[-1] and "failed in executing" in lines[0]:
+        return lines[-1].rstrip(".") + "."
+    return (lines[0] if lines else type(reason).__name__).rstrip(".") + "."
+
+
+@lru_cache(maxsize=1)
+def _mode_class() -> type:
+    # Its import costs a second that most declarations never need.
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return FakeTensorMode
+
+
+def _fake_mode() -> Any:
+    return _mode_class()(allow_non_fake_inputs=True)

@@ -1,0 +1,56 @@
+"""Discrete stages: where an expression lives, its shifts, and its sum over stages.
+
+A State has knots 0..T, a Control stages 0..T-1. A combination lives where all of its
+terms live. Stage k of `x.next` is stage k + 1 of x.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from optlayers.errors import DeclarationError
+from optlayers.modeling.indexing import Step, stage_of
+
+
+def shifted(shape: tuple[int, ...], stages: range, shift: int) -> Step:
+    """The node whose stage k is stage k + shift of the argument."""
+    window = range(max(stages.start - shift, 0), stages.stop - shift)
+    if not window:
+        raise DeclarationError(
+            f"nothing comes after stage {stages.stop - 1}, the only one there is."
+        )
+    return Step("next", {"shift": shift}, shape, window)
+
+
+def at_stage(shape: tuple[int, ...], stages: range, stage: Any) -> Step:
+    """The node of one stage, which is not staged any more."""
+    if isinstance(stage, bool) or not isinstance(stage, int):
+        raise DeclarationError(f"at({stage!r}): a stage is an integer.")
+    return Step("at", {"stage": stage_of(stages, stage)}, shape, None)
+
+
+def summed(shape: tuple[int, ...]) -> Step:
+    """The node of the sum over all stages of the argument."""
+    return Step("total", {}, shape, None)
+
+
+def intersection(windows: Iterable[range | None]) -> range | None:
+    """The stages common to all windows; None if nothing is staged.
+
+    The result may be empty, which callers refuse with the names they know.
+    """
+    found: range | None = None
+    for window in windows:
+        if window is None:
+            continue
+        if found is None:
+            found = window
+        elif window is not found:
+            found = range(max(found.start, window.start), min(found.stop, window.stop))
+    return found
+
+
+def window_text(stages: range) -> str:
+    """Words for a window, e.g. `stages 0 to 19`."""
+    if len(stages) == 1:
+        return f"stage {stages.start}"
+    return f"stages {stages.start} to {stages.stop - 1}"
