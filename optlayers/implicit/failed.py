@@ -1,7 +1,7 @@
 """Keep samples that failed from everything that is differentiated.
 
-A gradient of zero times a NaN derivative is NaN, and a shared parameter sums it over the
-batch; so failed rows are replaced before anything is computed from them.
+A gradient of zero times a NaN derivative is NaN, and a shared parameter sums it over
+the batch; so failed rows are replaced before anything is computed from them.
 """
 
 from collections.abc import Sequence

@@ -4,10 +4,12 @@ A tensor whose derivatives are right only up to some order carries this guard, s
 asking for one more is an error and never a silently wrong number.
 """
 
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from optlayers.errors import OrderError
 
@@ -28,7 +30,7 @@ def limit_derivatives(value: Tensor, order: int) -> Tensor:
     if torch.compiler.is_compiling():
         # Zero, and so are its first `order` derivatives: t^(order + 1/2) at t = 0.
         return value + (value - value.detach()).pow(order + 0.5)
-    return _Limit.apply(value, _Wire.apply(value), order, order)
+    return _Limit.apply(value, _Wire.apply(value, order), order, order)
 
 
 def _refuse(order: int) -> None:
@@ -47,21 +49,22 @@ class _Wire(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(value: Tensor) -> Tensor:
+    def forward(value: Tensor, order: int) -> Tensor:
         return value.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, ctx.order = inputs
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor | None) -> None:
-        if gradient is not None:
-            _refuse(-1)
+    def backward(ctx: Any, *gradients: Tensor | None) -> None:
+        if gradients[0] is not None:
+            _refuse(ctx.order)
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor | None) -> Tensor | None:
-        return None if tangent is None else tangent.clone()
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor | None:
+        return None if tangents[0] is None else tangents[0].clone()
 
 
 class _Limit(torch.autograd.Function):
@@ -92,17 +95,29 @@ class _Limit(torch.autograd.Function):
         return _Limit.apply(derivative, wire, ctx.left - 1, ctx.order)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        if _is_last():
+            return gradient, None, None, None
         if ctx.left:
             return _Limit.again(ctx, gradient), None, None, None
         return gradient, torch.zeros_like(ctx.saved_tensors[0]), None, None
 
     @staticmethod
-    def jvp(
-        ctx: Any, tangent: Tensor | None, wire_tangent: Tensor | None, *_: None
-    ) -> Tensor | None:
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor | None:
+        tangent, wire_tangent, *_ = tangents
         if ctx.left:
             return _Limit.again(ctx, tangent)
         if wire_tangent is not None:
             _refuse(ctx.order)
         return tangent
+
+
+def _is_last() -> bool:
+    """Whether nothing can differentiate the derivative being taken now."""
+    return not torch.is_grad_enabled() and forward_ad._current_level < 0
+
+
+# `apply` asks for the signature at each call; to find it takes half of a guard's time.
+for _forward in (_Wire.forward, _Limit.forward):
+    _forward.__signature__ = signature(_forward)  # pyright: ignore

@@ -5,13 +5,13 @@ its solves are minimum-norm least-squares solutions, and the condition inf.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-# 1-norm condition, after scaling rows and columns to unit largest entry, from which a
-# float64 matrix counts as singular. Rounding in an exactly singular matrix shows up at
-# 1e15 and above; 1e13 leaves two digits for its size.
+# Condition number from which a float64 matrix counts as singular. Rounding in an
+# exactly singular one shows up at 1e15 and above; 1e13 leaves two digits for its size.
 SINGULAR_CONDITION = 1e13
 # Singular values below this fraction of the largest count as zero in the
 # pseudo-inverse; above the rounding of a matrix of some thousand rows.
@@ -51,29 +51,71 @@ class DenseOperator:
         return (r.unsqueeze(1) @ self.inverse).squeeze(1)
 
 
-@torch.library.custom_op("optlayers::pseudo_inverse", mutates_args=())
 def pseudo_inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Inverses of a batch, pseudo-inverses where there is none.
+
+    An opaque operator, so that the choice between the two may depend on the numbers
+    under `torch.compile` and `torch.func` too.
 
     Args:
         matrix: [B, n, n]; constant (it has no derivative).
 
     Returns:
-        The inverses [B, n, n] and condition numbers [B]: the 1-norm condition of the
-        matrix with rows and columns scaled to unit largest entry; inf where it exceeds
-        `SINGULAR_CONDITION`. Rows that are not finite give zeros and NaN.
+        The inverses [B, n, n] and condition numbers [B] in the Frobenius norm, inf
+        where singular: where the condition exceeds `SINGULAR_CONDITION` also after rows
+        and columns are scaled. Matrices that are not finite give zeros and NaN.
     """
+    return torch.ops.optlayers.pseudo_inverse.default(matrix)
+
+
+# Not `custom_op`: its Python layers for autograd, which a constant does not need, cost
+# 45 us a call, a tenth of attaching a gradient to one small program.
+torch.library.define(
+    "optlayers::pseudo_inverse",
+    "(Tensor matrix) -> (Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+def _invert(matrix: Tensor) -> tuple[Tensor, Tensor]:
     batch, n, _ = matrix.shape
     if batch == 0 or n == 0:
         return torch.zeros_like(matrix), matrix.new_ones(batch)
-    inverse, info = torch.linalg.inv_ex(matrix)
+    inverse, _ = torch.linalg.inv_ex(matrix)
+    norm = torch.linalg.vector_norm
+    condition = norm(matrix, dim=(1, 2)) * norm(inverse, dim=(1, 2))
+    # Not `>=`: the condition of what has no inverse may be NaN.
+    is_suspect = ~(condition < SINGULAR_CONDITION)
+    if is_suspect.any():
+        which = is_suspect.nonzero().squeeze(1)
+        revised = _examine(matrix[which], inverse[which])
+        inverse[which], condition[which] = revised
+    return inverse, condition
+
+
+torch.library.impl("optlayers::pseudo_inverse", "CompositeExplicitAutograd", _invert)
+
+
+@torch.library.register_fake("optlayers::pseudo_inverse")
+def _(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(matrix), matrix.new_empty(matrix.shape[0])
+
+
+@torch.library.register_vmap("optlayers::pseudo_inverse")
+def _(
+    info: Any, in_dims: tuple[int, ...], matrix: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    stacked = matrix.movedim(in_dims[0], 0)
+    inverse, condition = pseudo_inverse(stacked.flatten(0, 1))
+    lead = stacked.shape[:2]
+    return (inverse.unflatten(0, lead), condition.unflatten(0, lead)), (0, 0)
+
+
+def _examine(matrix: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """Tell badly scaled from singular matrices, and pseudo-invert the latter."""
     condition = _scaled_condition(matrix, inverse)
-    # Not `>`: a NaN condition (an exactly singular or a non-finite matrix) is caught.
-    is_suspect = ~(condition < SINGULAR_CONDITION) | (info != 0)
-    if not bool(is_suspect.any()):
-        return inverse, condition
     is_finite = matrix.isfinite().all(2).all(1)
-    is_singular = is_suspect & is_finite
+    is_singular = is_finite & ~(condition < SINGULAR_CONDITION)
     inverse[is_singular] = torch.linalg.pinv(
         matrix[is_singular], rtol=ZERO_SINGULAR_VALUE
     )
@@ -82,21 +124,8 @@ def pseudo_inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return inverse, condition.masked_fill(~is_finite, torch.nan)
 
 
-@pseudo_inverse.register_fake
-def _(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(matrix), matrix.new_empty(matrix.shape[0])
-
-
-@pseudo_inverse.register_vmap
-def _(info, in_dims, matrix):  # noqa: ANN001, ANN202 (signature fixed by torch)
-    rows = matrix.movedim(in_dims[0], 0)
-    inverse, condition = pseudo_inverse(rows.flatten(0, 1))
-    lead = rows.shape[:2]
-    return (inverse.unflatten(0, lead), condition.unflatten(0, lead)), (0, 0)
-
-
 def _scaled_condition(matrix: Tensor, inverse: Tensor) -> Tensor:
-    """1-norm condition of R J C, [B], R and C scaling to unit largest entries."""
+    """1-norm condition of R J C, [k], R and C scaling to unit largest entries."""
     size = matrix.abs()
     row = size.amax(2, keepdim=True)
     size = size / row

@@ -22,7 +22,7 @@ Matrix = Tensor | PatternMatrix
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """Where the entries of a `PatternMatrix` are; equal when they are the same tensors."""
+    """Where a `PatternMatrix` has entries; equal if they are the same tensors."""
 
     rows: Tensor
     cols: Tensor
@@ -111,31 +111,32 @@ class ConeProgram:
 
     def residual(self, point: Tensor) -> Tensor:
         """F(z), [B, n + m] -> [B, n + m], zero exactly at a solution."""
-        x, v = point.split([self.size, self.rows], 1)
+        x, v = self._halves(point)
         y = self.cones.project_dual(v)
         stationarity = self.q + transposed_times(self.A, y)
         if self.P is not None:
             stationarity = stationarity + times(self.P, x)
-        return torch.cat([stationarity, self.b - times(self.A, x) - y + v], 1)
+        return torch.cat([stationarity, self.b - times(self.A, x) - (y - v)], 1)
 
     def linearize(self, point: Tensor) -> DenseOperator:
-        """dF/dz = [P A'D ; -A I - D] at `point`, cut from every derivative.
+        """dF/dz at `point`, cut from every derivative."""
+        return DenseOperator.from_matrix(self.jacobian(point))
+
+    def jacobian(self, point: Tensor) -> Tensor:
+        """dF/dz = [P A'D ; -A I - D] at `point`, [B, n + m, n + m], detached.
 
         D is the element of the generalized derivative that autograd takes through
         `residual`, also at the kinks of the projection.
         """
-        return DenseOperator.from_matrix(self.detach().jacobian(point.detach()))
-
-    def jacobian(self, point: Tensor) -> Tensor:
-        """The matrix dF/dz at `point`, [B, n + m, n + m]."""
-        batch, n, m = self.batch_size, self.size, self.rows
-        v = point[:, n:]
-        D = self.cones.project_dual_derivative(v)
-        A = _dense(self.A)
-        P = v.new_zeros(n, n) if self.P is None else _dense(self.P)
-        left = torch.cat([P.expand(batch, n, n), -A.expand(batch, m, n)], 1)
-        identity = torch.eye(m, dtype=v.dtype, device=v.device)
-        return torch.cat([left, torch.cat([A.mT @ D, identity - D], 1)], 2)
+        n, m = self.size, self.rows
+        v = point.detach().narrow(1, n, m)
+        A = _dense(self.A.detach())
+        P = v.new_zeros(n, n) if self.P is None else _dense(self.P.detach())
+        identity = torch.eye(n + m, dtype=v.dtype, device=v.device).narrow(1, n, m)
+        # J = [P A'D ; -A -D] + [0 0 ; 0 I]: the first is linear in D.
+        in_y = _stack(A.mT, -identity[n:], -2)
+        in_v = self.cones.times_derivative(in_y, v) + identity
+        return _stack(_stack(P, -A, -2), in_v, -1)
 
     def objective(self, x: Tensor) -> Tensor:
         """x'Px/2 + q'x, [B, n] -> [B]."""
@@ -149,13 +150,13 @@ class ConeProgram:
 
         Its derivative in P, q, A, b at a solution is that of the minimal value.
         """
-        x, v = point.split([self.size, self.rows], 1)
-        slack = times(self.A, x) - self.b
-        return self.objective(x) + (self.cones.project_dual(v) * slack).sum(1)
+        x, v = self._halves(point)
+        excess = times(self.A, x) - self.b
+        return self.objective(x) + (self.cones.project_dual(v) * excess).sum(1)
 
     def split(self, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The solution x [B, n], dual y [B, m] and slack s [B, m] of a point."""
-        x, v = point.split([self.size, self.rows], 1)
+        x, v = self._halves(point)
         y = self.cones.project_dual(v)
         return x, y, y - v
 
@@ -209,6 +210,11 @@ class ConeProgram:
         chosen = [t[index] if id(t) in batched else t for t in self.tensors()]
         return self.rebuild(chosen, self.structure())
 
+    def _halves(self, point: Tensor) -> tuple[Tensor, Tensor]:
+        """The parts x [B, n] and v [B, m] of a point."""
+        n = self.size
+        return point.narrow(1, 0, n), point.narrow(1, n, self.rows)
+
 
 def _check_matrix(
     name: str, matrix: Matrix | None, shape: tuple[int, int], batch_size: int
@@ -233,7 +239,7 @@ def times(matrix: Matrix, x: Tensor) -> Tensor:
         return matrix.matvec(x)
     if matrix.ndim == 2:
         return x @ matrix.mT
-    return (matrix @ x.unsqueeze(2)).squeeze(2)
+    return torch.bmm(matrix, x.unsqueeze(2)).squeeze(2)
 
 
 def transposed_times(matrix: Matrix, y: Tensor) -> Tensor:
@@ -242,7 +248,16 @@ def transposed_times(matrix: Matrix, y: Tensor) -> Tensor:
         return matrix.transposed_matvec(y)
     if matrix.ndim == 2:
         return y @ matrix
-    return (y.unsqueeze(1) @ matrix).squeeze(1)
+    return torch.bmm(y.unsqueeze(1), matrix).squeeze(1)
+
+
+def _stack(first: Tensor, second: Tensor, dim: int) -> Tensor:
+    """Concatenate two matrices of which one may have a batch axis more."""
+    if first.ndim < second.ndim:
+        first = first.expand(second.shape[0], *first.shape)
+    elif second.ndim < first.ndim:
+        second = second.expand(first.shape[0], *second.shape)
+    return torch.cat([first, second], dim)
 
 
 def _dense(matrix: Matrix) -> Tensor:

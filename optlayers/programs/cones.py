@@ -15,10 +15,10 @@ from optlayers.errors import NotSupported, ShapeError
 
 
 class Block(NamedTuple):
-    """`count` cones of one kind and of `size` rows each, treated as one batch."""
+    """`number` cones of one kind and of `size` rows each, treated as one batch."""
 
     name: str
-    count: int
+    number: int
     size: int
 
 
@@ -30,8 +30,8 @@ class Cones:
         zero: number of equality rows, s = 0.
         nonneg: number of inequality rows, s >= 0.
         soc: sizes of second-order cones {(t, u): |u| <= t}.
-        psd: orders of positive semidefinite cones; order k takes k (k + 1) / 2 rows, the
-            upper triangle column by column, off-diagonal entries times sqrt 2.
+        psd: orders of positive semidefinite cones; order k takes k (k + 1) / 2 rows:
+            the upper triangle column by column, off-diagonal entries times sqrt 2.
         exp: number of exponential cones, three rows each.
         power: exponents of three-dimensional power cones, three rows each.
 
@@ -45,43 +45,49 @@ class Cones:
     psd: tuple[int, ...] = ()
     exp: int = 0
     power: tuple[float, ...] = ()
-    # Derived, kept so that nothing is rebuilt per call. `order` gathers cones of equal
-    # size side by side (None: they already are) and `back` undoes it; `places` says
-    # where the entries of the derivative's blocks go in a flattened [m, m].
+    # Derived, kept so that nothing is rebuilt per call. `floor` is -inf in zero rows
+    # and 0 in nonneg rows; `blocks` are the cones after these, those of equal size side
+    # by side, gathered by `order` and put back by `back` (None: already so).
+    floor: Tensor = field(init=False, repr=False, compare=False)
     blocks: tuple[Block, ...] = field(init=False, repr=False, compare=False)
     order: Tensor | None = field(init=False, repr=False, compare=False)
     back: Tensor | None = field(init=False, repr=False, compare=False)
-    places: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("soc", "psd", "power"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _check_sizes(self)
-        singles = list(_single_cones(self))
-        grouped = _group(singles)
-        order = torch.tensor([row for rows in grouped.values() for row in rows]).long()
+        linear = self.zero + self.nonneg
+        grouped = _group(self)
+        rows = [row for group in grouped.values() for row in group]
+        order = torch.tensor([*range(linear), *rows], dtype=torch.int64)
         back = order.argsort()
-        is_ordered = bool((order.diff() == 1).all())
-        blocks = tuple(
-            Block(name, len(rows) // size, size)
-            for (name, size), rows in grouped.items()
-        )
-        object.__setattr__(self, "blocks", blocks)
-        object.__setattr__(self, "order", None if is_ordered else order)
-        object.__setattr__(self, "back", None if is_ordered else back)
-        object.__setattr__(self, "places", _places(blocks, order))
+        is_ordered = bool((order == back).all() & (order.diff() == 1).all())
+        floor = torch.tensor([-torch.inf] * self.zero + [0.0] * self.nonneg)
+        derived = {
+            "floor": floor.double(),
+            "blocks": tuple(
+                Block(name, len(group) // size, size)
+                for (name, size), group in grouped.items()
+            ),
+            "order": None if is_ordered else order,
+            "back": None if is_ordered else back,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
     @property
     def size(self) -> int:
         """The number of rows m."""
-        return sum(block.count * block.size for block in self.blocks)
+        return self.zero + self.nonneg + sum(b.number * b.size for b in self.blocks)
 
     @property
     def slices(self) -> dict[str, slice]:
         """Which rows each kind of cone takes, for all six kinds."""
         slices, first = {}, 0
-        for name in _KINDS:
-            rows = sum(b.count * b.size for b in self.blocks if b.name == name)
+        for name in ("zero", "nonneg", *_PROJECTIONS):
+            rows = getattr(self, name) if name in ("zero", "nonneg") else 0
+            rows += sum(b.number * b.size for b in self.blocks if b.name == name)
             slices[name] = slice(first, first + rows)
             first += rows
         return slices
@@ -90,19 +96,40 @@ class Cones:
         """The nearest point of the dual cone, [B, m] -> [B, m].
 
         Twice differentiable off the kinks; at a kink autograd gives the element of the
-        generalized derivative that `project_dual_derivative` gives.
+        generalized derivative that `times_derivative` gives.
 
         Raises:
             NotSupported: a cone without a projection in this version.
         """
-        if not self.blocks:
-            return v
-        pieces = [
-            _PROJECTIONS[block.name](piece.unflatten(1, block[1:])).flatten(1)
-            for block, piece in zip(self.blocks, self._pieces(v), strict=True)
-        ]
-        y = pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
-        return y if self.back is None else y.index_select(1, self.back.to(v.device))
+        linear, *others = self._parts(v)
+        projected = [torch.where(self._is_above_floor(linear), linear, 0.0)]
+        for block, part in zip(self.blocks, others, strict=True):
+            y = _PROJECTIONS[block.name](part.unflatten(-1, block[1:]))
+            projected.append(y.flatten(-2))
+        return self._join(projected)
+
+    def times_derivative(self, matrix: Tensor, v: Tensor) -> Tensor:
+        """M D, with D the (symmetric, generalized) derivative of `project_dual` at v.
+
+        Args:
+            matrix: M, [k, m] or [B, k, m].
+            v: [B, m].
+
+        Returns:
+            [B, k, m].
+
+        Raises:
+            NotSupported: a cone without a projection in this version.
+        """
+        linear, *others = self._parts(v)
+        columns, *other_columns = self._parts(matrix)
+        is_above = self._is_above_floor(linear).unsqueeze(1)
+        products = [torch.where(is_above, columns, 0.0)]
+        for block, part, M in zip(self.blocks, others, other_columns, strict=True):
+            D = _DERIVATIVES[block.name](part.unflatten(-1, block[1:]))
+            by_cone = M.unflatten(-1, block[1:]).transpose(-2, -3)
+            products.append((by_cone @ D).transpose(-2, -3).flatten(-2))
+        return self._join(products)
 
     def project_dual_derivative(self, v: Tensor) -> Tensor:
         """D in the generalized derivative of `project_dual`, symmetric, [B, m, m].
@@ -110,25 +137,28 @@ class Cones:
         Raises:
             NotSupported: a cone without a projection in this version.
         """
-        batch, rows = v.shape
-        entries = [
-            _DERIVATIVES[block.name](piece.unflatten(1, block[1:])).flatten(1)
-            for block, piece in zip(self.blocks, self._pieces(v), strict=True)
-        ]
-        flat = v.new_zeros(batch, rows * rows)
-        if entries:
-            flat = flat.index_copy(1, self.places.to(v.device), torch.cat(entries, 1))
-        return flat.view(batch, rows, rows)
+        identity = torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
+        return self.times_derivative(identity, v)
 
-    def _pieces(self, v: Tensor) -> tuple[Tensor, ...]:
+    def _is_above_floor(self, linear: Tensor) -> Tensor:
+        return linear > self.floor.to(linear.device)
+
+    def _parts(self, values: Tensor) -> tuple[Tensor, ...]:
+        """The linear rows, then each block's, of the last axis."""
         if not self.blocks:
-            return ()
+            return (values,)
         if self.order is not None:
-            v = v.index_select(1, self.order.to(v.device))
-        return v.split([block.count * block.size for block in self.blocks], 1)
+            values = values.index_select(-1, self.order.to(values.device))
+        sizes = [block.number * block.size for block in self.blocks]
+        return values.split([self.zero + self.nonneg, *sizes], -1)
 
-
-_KINDS = ("zero", "nonneg", "soc", "psd", "exp", "power")
+    def _join(self, parts: list[Tensor]) -> Tensor:
+        if len(parts) == 1:
+            return parts[0]
+        values = torch.cat(parts, -1)
+        if self.back is None:
+            return values
+        return values.index_select(-1, self.back.to(values.device))
 
 
 def _check_sizes(cones: Cones) -> None:
@@ -145,45 +175,26 @@ def _check_sizes(cones: Cones) -> None:
         raise ShapeError(f"Cones(power={cones.power}): exponents lie between 0 and 1.")
 
 
-def _single_cones(cones: Cones) -> Iterator[tuple[str, int]]:
-    """Kind and number of rows of every cone, in row order; scalars are cones of 1."""
-    yield from [("zero", 1)] * cones.zero
-    yield from [("nonneg", 1)] * cones.nonneg
+def _cones_with_rows(cones: Cones) -> Iterator[tuple[str, int]]:
+    """Kind and number of rows of every cone after the linear ones, in row order."""
     yield from (("soc", size) for size in cones.soc)
     yield from (("psd", order * (order + 1) // 2) for order in cones.psd)
     yield from [("exp", 3)] * cones.exp
     yield from [("power", 3)] * len(cones.power)
 
 
-def _group(singles: list[tuple[str, int]]) -> dict[tuple[str, int], list[int]]:
+def _group(cones: Cones) -> dict[tuple[str, int], list[int]]:
     """Rows of the cones that share a kind and a size."""
     grouped: dict[tuple[str, int], list[int]] = {}
-    first = 0
-    for name, size in singles:
+    first = cones.zero + cones.nonneg
+    for name, size in _cones_with_rows(cones):
         grouped.setdefault((name, size), []).extend(range(first, first + size))
         first += size
     return grouped
 
 
-def _places(blocks: tuple[Block, ...], order: Tensor) -> Tensor:
-    places, first = [order.new_zeros(0)], 0
-    for _, count, size in blocks:
-        own = order[first : first + count * size].view(count, size)
-        places.append((own[:, :, None] * len(order) + own[:, None, :]).flatten())
-        first += count * size
-    return torch.cat(places)
-
-
-# One function per cone: [B, count, size] -> [B, count, size], and its derivative
-# [B, count, size, size].
-
-
-def _project_free(v: Tensor) -> Tensor:
-    return v
-
-
-def _project_nonneg(v: Tensor) -> Tensor:
-    return v.relu()
+# One function per cone: [B, number, size] -> [B, number, size], and its derivative
+# [B, number, size, size].
 
 
 def _project_soc(v: Tensor) -> Tensor:
@@ -191,14 +202,6 @@ def _project_soc(v: Tensor) -> Tensor:
     is_boundary, is_inside, length = _soc_parts(t, u)
     shrunk = 0.5 * torch.cat([t + length, (t / length + 1) * u], -1)
     return torch.where(is_boundary, shrunk, v * is_inside)
-
-
-def _free_derivative(v: Tensor) -> Tensor:
-    return torch.ones_like(v).unsqueeze(-1)
-
-
-def _nonneg_derivative(v: Tensor) -> Tensor:
-    return (v > 0).to(v.dtype).unsqueeze(-1)
 
 
 def _soc_derivative(v: Tensor) -> Tensor:
@@ -239,16 +242,12 @@ def _refuse(name: str) -> Callable[[Tensor], Tensor]:
 
 
 _PROJECTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "zero": _project_free,
-    "nonneg": _project_nonneg,
     "soc": _project_soc,
     "psd": _refuse("psd"),
     "exp": _refuse("exp"),
     "power": _refuse("power"),
 }
 _DERIVATIVES: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "zero": _free_derivative,
-    "nonneg": _nonneg_derivative,
     "soc": _soc_derivative,
     "psd": _refuse("psd"),
     "exp": _refuse("exp"),
