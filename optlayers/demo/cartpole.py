@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.envs.classic_control import CartPoleEnv
 from scipy.linalg import solve_discrete_are
 from torch import Tensor, nn
 
@@ -157,11 +158,11 @@ def linearize(step: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
 
     The plant only knows full pushes, so A is averaged over a push to either side.
     """
-    cart = gymnasium.make("CartPole-v1").unwrapped
+    cart = CartPoleEnv()
     cart.reset(seed=0)
 
     def after(state: np.ndarray, push: int) -> np.ndarray:
-        cart.state = state
+        cart.state = state  # pyright: ignore[reportAttributeAccessIssue]
         cart.step(push)
         return np.asarray(cart.state, dtype=np.float64)
 

@@ -1,6 +1,7 @@
 """Pictures of a lesson: learning curve, learned dynamics, phase portrait, animation."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
@@ -226,7 +227,10 @@ def _untrained(lesson: Lesson) -> Controller:
 
 
 def _figure(
-    width: float, height: float, dpi: int = 110, layout: str | None = "constrained"
+    width: float,
+    height: float,
+    dpi: int = 110,
+    layout: Literal["constrained"] | None = "constrained",
 ) -> Figure:
     figure = Figure((width, height), dpi=dpi, layout=layout)
     FigureCanvasAgg(figure)

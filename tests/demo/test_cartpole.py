@@ -1,9 +1,9 @@
 """The demonstration: the plant is gymnasium's, the expert is what it says it is."""
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control import CartPoleEnv
 from numpy.testing import assert_allclose
 from rich.console import Console
 
@@ -16,7 +16,7 @@ def always_right(states):
 
 
 def test_linearization_is_that_of_the_equations_of_motion():
-    cart = gymnasium.make("CartPole-v1").unwrapped
+    cart = CartPoleEnv()
     # Barto, Sutton and Anderson (1983), linearized at rest; one Euler step.
     mass, pole = cart.total_mass, cart.masspole * cart.length
     lever = cart.length * (4 / 3 - cart.masspole / mass)
