@@ -79,7 +79,7 @@ def _leading_shape(name: str, value: Tensor, sample_ndim: int) -> torch.Size:
 def _broadcast(
     values: Mapping[str, Tensor], leading: Mapping[str, torch.Size]
 ) -> torch.Size:
-    longest = max((len(shape) for shape in shapes), default=0)
+    longest = max([0, *[len(shape) for shape in leading.values()]])
     result = [1] * longest
     for name, shape in leading.items():
         offset = longest - len(shape)

@@ -1,0 +1,160 @@
+"""Third-party solvers enter through their entry points and can do no harm."""
+
+import subprocess
+import sys
+import textwrap
+import tomllib
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+
+
+@pytest.fixture
+def run_with(tmp_path):
+    """Run a script in which the named packages of this folder are installed."""
+
+    def run(script: str, *packages: str) -> str:
+        for package in packages:
+            install_metadata(package, tmp_path)
+        paths = [str(REPOSITORY), str(tmp_path), *(str(HERE / p) for p in packages)]
+        lines = f"import sys; sys.path[:0] = {paths!r}\n" + textwrap.dedent(script)
+        done = subprocess.run(
+            [sys.executable, "-B", "-W", "error", "-c", lines],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def install_metadata(package: str, site: Path) -> None:
+    """What an installer writes: the dist-info folder, entry points included."""
+    project = tomllib.loads((HERE / package / "pyproject.toml").read_text())["project"]
+    folder = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\n"
+        f"Version: {project['version']}\n"
+    )
+    lines = []
+    for group, points in project["entry-points"].items():
+        lines.append(f"[{group}]")
+        lines += [f"{name} = {target}" for name, target in points.items()]
+    (folder / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+SOLVE_EQUALITY = """
+    import torch
+    from optlayers import registry
+    from optlayers.programs.cone_program import ConeProgram
+    from optlayers.programs.cones import Cones
+    from optlayers.solvers.opaque import solve
+    from optlayers.solvers.plan import Plan
+
+    def program(cones):
+        one = torch.eye(2, dtype=torch.float64)
+        q = torch.tensor([[-1.0, -3.0]], dtype=torch.float64)
+        return ConeProgram(
+            one, q, torch.ones(1, 2).double(), torch.zeros(1, 1).double(), cones
+        )
+
+    def answer(name):
+        solver = registry.create("convex", name)
+        p = program(Cones(zero=1))
+        return solve(p, Plan(structure=p.structure(), solvers=(solver,)))
+"""
+
+
+def test_an_installed_solver_is_known_by_name_and_solves(run_with):
+    said = run_with(
+        SOLVE_EQUALITY
+        + """
+    assert registry.names("convex") == ("daqp", "clarabel", "acme")
+    found = answer("acme")
+    assert found.status.tolist() == [0]
+    print(found.point.tolist())
+    """,
+        "acme",
+    )
+    assert said.strip() == "[[-1.0, 1.0, 2.0]]"
+
+
+def test_an_installed_solver_passes_the_conformance_suite(run_with):
+    run_with(
+        """
+    from optlayers import registry
+    from optlayers.testing import check_solver
+    check_solver(registry.create("convex", "acme"))
+    """,
+        "acme",
+    )
+
+
+def test_an_installed_solver_states_its_options(run_with):
+    said = run_with(
+        """
+    from optlayers import registry
+    from optlayers.errors import UnknownOption
+    assert registry.create("convex", "acme", ridge=0.5).ridge == 0.5
+    try:
+        registry.create("convex", "acme", rigde=0.5)
+    except UnknownOption as error:
+        print(error)
+    """,
+        "acme",
+    )
+    assert "no option 'rigde'" in said
+    assert "Did you mean 'ridge'?" in said
+    assert "options: ridge" in said
+
+
+def test_an_installed_solver_never_comes_before_the_built_in_ones(run_with):
+    run_with(
+        SOLVE_EQUALITY
+        + """
+    names = [type(s).__name__ for s in registry.ranked(program(Cones(zero=1)))]
+    assert names == ["Daqp", "Clarabel", "Acme"], names
+    names = [type(s).__name__ for s in registry.ranked(program(Cones(nonneg=1)))]
+    assert names == ["Daqp", "Clarabel"], names
+    """,
+        "acme",
+    )
+
+
+def test_a_broken_package_harms_no_one(run_with):
+    run_with(
+        SOLVE_EQUALITY
+        + """
+    assert type(registry.choose(program(Cones(zero=1)))).__name__ == "Daqp"
+    assert answer("acme").status.tolist() == [0]
+    assert answer("daqp").status.tolist() == [0]
+    """,
+        "acme",
+        "broken",
+    )
+
+
+def test_a_broken_solver_is_listed_with_its_reason(run_with):
+    said = run_with(
+        """
+    from optlayers import registry
+    from optlayers.errors import SolverRefused
+    for name in ("broken", "absent"):
+        try:
+            registry.create("convex", name)
+        except SolverRefused as error:
+            print(error)
+    assert set(registry.unavailable("convex")) == {"broken", "absent"}
+    """,
+        "broken",
+    )
+    assert "RuntimeError: the licence server is on fire" in said
+    assert "No module named 'a_package_that_nobody_wrote'" in said
+    assert "convex solver 'absent' cannot be used" in said
