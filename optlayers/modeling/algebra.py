@@ -14,7 +14,7 @@ from optlayers.modeling.remedies import Remedy, truth_remedy
 class Algebra(ABC):
     """Operators and methods shared by everything that stands for a tensor."""
 
-    # numpy then leaves `array @ expression` to the expression, element by element never.
+    # numpy then leaves `array @ expression` to the expression as a whole.
     __array_ufunc__ = None
     __hash__ = object.__hash__
 
@@ -115,7 +115,7 @@ class Algebra(ABC):
 
     def __bool__(self) -> NoReturn:
         origin = Origin.here()
-        raise DeclarationError(truth_remedy(origin, "an expression"))
+        raise DeclarationError(truth_remedy(origin, "expression"))
 
     def __float__(self) -> NoReturn:
         raise _refusal("number", type="float")
@@ -178,7 +178,7 @@ class Algebra(ABC):
 
 
 def _reduction(axis: Any, keepdims: bool, other: dict[str, Any]) -> tuple[Any, bool]:
-    """torch's spelling (dim, keepdim), and what numpy passes from np.sum(expression)."""
+    """Torch's spelling (dim, keepdim), and what numpy passes from np.sum(expression)."""
     axis = other.pop("dim", axis)
     keepdims = other.pop("keepdim", keepdims)
     unknown = [name for name, value in other.items() if value is not None]

@@ -7,7 +7,9 @@ what functions called from the body refer to.
 
 import dis
 import os
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -113,8 +115,10 @@ def _mentions(
     if code in visited or code.co_filename.startswith((_OUR_CODE, _TORCH_CODE)):
         return
     visited.add(code)
-    names = {**function.__globals__, **_closure(function), **owner}
-    for chain in _chains(code, frozenset(names), frozenset(owner)):
+    names = ChainMap(owner, _closure(function), function.__globals__)
+    for is_local, chain in _chains(code):
+        if chain[0] not in (owner if is_local else names):
+            continue
         yield from _resolve(chain, names, prefix, owner, visited, depth)
 
 
@@ -129,26 +133,26 @@ def _closure(function: FunctionType) -> dict[str, Any]:
     return found
 
 
-def _chains(
-    code: CodeType, names: frozenset[str], locals_: frozenset[str]
-) -> Iterator[list[str]]:
-    """Dotted names in the order the code loads them, nested functions included."""
-    chain: list[str] = []
+@lru_cache(maxsize=256)
+def _chains(code: CodeType) -> tuple[tuple[bool, tuple[str, ...]], ...]:
+    """(is local, dotted name), as the code loads them; nested functions included."""
+    found: list[tuple[bool, list[str]]] = []
+    is_open = False
     for instruction in dis.get_instructions(code):
         word, value = instruction.opname, instruction.argval
-        if word in ("LOAD_ATTR", "LOAD_METHOD") and chain:
-            chain.append(value)
+        if is_open and word in ("LOAD_ATTR", "LOAD_METHOD"):
+            found[-1][1].append(value)
             continue
-        if chain:
-            yield chain
-        is_outer = word in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
-        is_owner = word.startswith("LOAD_FAST") and value in locals_
-        chain = [value] if (is_outer or is_owner) and value in names else []
-    if chain:
-        yield chain
+        is_local = word.startswith("LOAD_FAST") and isinstance(value, str)
+        is_open = is_local or word in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
+        if is_open:
+            found.append((is_local, [value]))
+    chains = [(is_local, tuple(chain)) for is_local, chain in found]
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _chains(constant, names, frozenset())
+            inner = _chains(constant)
+            chains += [(False, chain) for is_local, chain in inner if not is_local]
+    return tuple(dict.fromkeys(chains))
 
 
 def _resolve(

@@ -44,7 +44,7 @@ class Constraint:
         return replace(self, name=name)
 
     def __bool__(self) -> NoReturn:
-        raise DeclarationError(truth_remedy(Origin.here(), "a constraint"))
+        raise DeclarationError(truth_remedy(Origin.here(), "constraint"))
 
     def __le__(self, other: Any) -> NoReturn:
         raise DeclarationError(_not_related(self))

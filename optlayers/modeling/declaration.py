@@ -10,6 +10,7 @@ from torch import nn
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.expressions import Expression, as_expression
 from optlayers.modeling.fields import BoundField
+from optlayers.modeling.signs import Sign
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,18 @@ class Declaration:
     sizes: Mapping[str, int]
     steps: int | None
     captured: Mapping[str, nn.Parameter | nn.Module]
+
+
+def field_expression(bound: BoundField) -> Expression:
+    """The expression of a field, as the body receives it."""
+    sign = Sign.UNKNOWN
+    if bound.nonneg or (isinstance(bound.lower, float) and bound.lower >= 0):
+        sign = Sign.NONNEG
+    elif bound.nonpos or (isinstance(bound.upper, float) and bound.upper <= 0):
+        sign = Sign.NONPOS
+    return Expression(
+        "field", (), {"field": bound}, bound.shape, bound.stages, sign, bound.origin
+    )
 
 
 def attribute_constraints(field: BoundField, value: Expression) -> Iterator[Constraint]:

@@ -41,8 +41,8 @@ class Evaluator:
         program = _Program()
         self._outputs = tuple(program.slot_of(one) for one in outputs)
         self._lines = tuple(program.lines)
-        self.field_names = program.names_of(_Field)
-        self.captured_names = program.names_of(_Learned, _ModuleCall)
+        self.field_names = program.field_names()
+        self.captured_names = program.captured_names()
 
     def __call__(
         self, values: Mapping[str, Tensor], captured: Captured
@@ -150,8 +150,14 @@ class _Program:
         self._slots: dict[Hashable, int] = {}
         self._known: dict[int, int] = {}
 
-    def names_of(self, *kinds: type) -> tuple[str, ...]:
-        found = (line.name for line in self.lines if isinstance(line, kinds))
+    def field_names(self) -> tuple[str, ...]:
+        """Fields that are read, each once."""
+        return tuple(one.name for one in self.lines if isinstance(one, _Field))
+
+    def captured_names(self) -> tuple[str, ...]:
+        """Captured parameters and modules that are read, each once."""
+        kinds = _Learned | _ModuleCall
+        found = (one.name for one in self.lines if isinstance(one, kinds))
         return tuple(dict.fromkeys(found))
 
     def slot_of(self, expression: Expression) -> int:

@@ -5,7 +5,7 @@ One sample, no batch dimension. Operators live in `algebra`, rules in `inference
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from optlayers.modeling.algebra import Algebra
 from optlayers.modeling.atoms import ATOMS, translate
 from optlayers.modeling.constants import check_constant, constant_tensor, sign_of
 from optlayers.modeling.constraints import Between, Constraint
-from optlayers.modeling.fields import BoundField, Field
+from optlayers.modeling.fields import Field
 from optlayers.modeling.foreign import record
 from optlayers.modeling.indexing import Step, index_entries, select
 from optlayers.modeling.inference import (
@@ -38,7 +38,7 @@ from optlayers.modeling.torch_functions import (
 )
 from optlayers.modeling.tracing import captured_name
 
-__all__ = ["Expression", "Sign", "apply", "as_expression", "field_expression"]
+__all__ = ["Expression", "Sign", "apply", "as_expression", "relate"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,6 +63,8 @@ class Expression(Algebra):
         sign: what is known of the sign of every entry.
         origin: where it was written.
         depends_on_variables: whether the solver's choice enters it.
+        field_names: names of the fields it is built from.
+        leads_with_stages: whether its first axis runs over stages, as in x[1:].
     """
 
     name: str
@@ -73,30 +75,24 @@ class Expression(Algebra):
     sign: Sign
     origin: Origin
     depends_on_variables: bool = field(init=False)
+    field_names: frozenset[str] = field(init=False)
+    leads_with_stages: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        # At once, not on demand: a loop in the body nests deeper than Python recurses.
+        depends, names, leads = False, frozenset[str](), self.name == "stages"
+        for one in self.arguments:
+            depends = depends or one.depends_on_variables
+            names = names | one.field_names if names else one.field_names
+            leads |= one.leads_with_stages and self.shape[:1] == one.shape[:1]
         if self.name == "field":
-            depends = self.options["field"].is_variable
-        else:
-            depends = any(one.depends_on_variables for one in self.arguments)
+            bound = self.options["field"]
+            depends, names = bound.is_variable, frozenset((bound.name,))
         object.__setattr__(self, "depends_on_variables", depends)
+        object.__setattr__(self, "field_names", names)
+        object.__setattr__(self, "leads_with_stages", leads)
 
     # ---- what is known of it -----------------------------------------------------
-
-    @cached_property
-    def field_names(self) -> frozenset[str]:
-        """Names of the fields it is built from."""
-        if self.name == "field":
-            return frozenset((self.options["field"].name,))
-        return frozenset().union(*(one.field_names for one in self.arguments))
-
-    @cached_property
-    def leads_with_stages(self) -> bool:
-        """Whether its first axis runs over the stages of a trajectory, as in x[1:]."""
-        return self.name == "stages" or any(
-            one.leads_with_stages and self.shape[:1] == one.shape[:1]
-            for one in self.arguments
-        )
 
     @property
     def ndim(self) -> int:
@@ -144,8 +140,8 @@ class Expression(Algebra):
         if self.stages is None:
             raise located(
                 DeclarationError(
-                    f"{describe(self)} has no stages, so no .{word}; only what is built "
-                    "of a State or Control has."
+                    f"{describe(self)} has no stages, so no .{word}; only what is "
+                    "built of a State or Control has."
                     if word != "total"
                     else f"{describe(self)} has no stages to sum over; for the sum of "
                     "its entries write ol.sum(...)."
@@ -276,18 +272,6 @@ def relate(relation: str, left: Any, right: Any) -> Constraint:
     return Constraint("", known, *sides, Origin.here(), shape, stages)
 
 
-def field_expression(bound: BoundField) -> Expression:
-    """The expression of a field, as the body receives it."""
-    sign = Sign.UNKNOWN
-    if bound.nonneg or (isinstance(bound.lower, float) and bound.lower >= 0):
-        sign = Sign.NONNEG
-    elif bound.nonpos or (isinstance(bound.upper, float) and bound.upper <= 0):
-        sign = Sign.NONPOS
-    return Expression(
-        "field", (), {"field": bound}, bound.shape, bound.stages, sign, bound.origin
-    )
-
-
 def as_expression(value: Any) -> Expression:
     """The expression of a term: a number, array, tensor, nn.Parameter or nested list.
 
@@ -318,24 +302,6 @@ def as_expression(value: Any) -> Expression:
     except DeclarationError as reason:
         raise located(reason) from None
     return _constant(tensor)
-
-
-def asserted(attribute: str, value: Any) -> Expression:
-    """The user's word on a parameter expression, checked when the problem is solved."""
-    node = as_expression(value)
-    word = {"psd": "psd_matrix"}.get(attribute, attribute)
-    if node.depends_on_variables:
-        raise located(
-            DeclarationError(
-                f"ol.{word} speaks of parameters, and {describe(node)} depends on "
-                f"variables; for a constraint write it out, as in {describe(node)} >= 0."
-            )
-        )
-    if attribute == "psd" and (node.ndim != 2 or len(set(node.shape)) > 1):
-        raise shape_error(word, (node,), "it needs a square matrix")
-    sign = {"nonneg": Sign.NONNEG, "nonpos": Sign.NONPOS}.get(attribute, node.sign)
-    options = {"attribute": attribute}
-    return Expression("assert", (node,), options, node.shape, None, sign, Origin.here())
 
 
 # ---- torch functions and modules -----------------------------------------------------

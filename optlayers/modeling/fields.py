@@ -1,23 +1,24 @@
-"""Fields of a declaration: Variable, Parameter, State, Control, Time.
-
-A `Field` is what the signature says; a `BoundField` is the same with sizes known.
-"""
+"""Fields as data: what the signature says, and the same with sizes known."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from optlayers.errors import DeclarationError, ShapeError
-from optlayers.modeling.dimensions import Dimension, parse_dimensions
+from optlayers.modeling.dimensions import Dimension
 from optlayers.modeling.origin import NOWHERE, Origin
 
+# Options of layers, then attributes of results.
 RESERVED = frozenset(
-    "solver gradient order on_failure tolerance warm_start steps "
-    "dual objective status ok stats".split()
+    (
+        *("solver", "gradient", "order", "on_failure", "tolerance", "warm_start"),
+        *("steps", "dual", "objective", "status", "ok", "stats"),
+    )
 )
 
 
@@ -79,10 +80,11 @@ class Field:
             word = "symmetric" if self.symmetric else "psd"
             raise self._refusal(f'{word}=True needs a square matrix, as in "n n"')
         if self.lower is not None and self.upper is not None:
-            if bool((torch.as_tensor(self.lower) > torch.as_tensor(self.upper)).any()):
+            crossed = torch.as_tensor(self.lower) > torch.as_tensor(self.upper)
+            if bool(crossed.any()):
                 raise self._refusal("lower is above upper")
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The declaration as it is written, e.g. `Variable("n", nonneg=True)`."""
         words = [f'"{self.dimension_text}"'] if self.dimensions else []
@@ -201,196 +203,6 @@ class BoundField:
     def stages(self) -> range | None:
         """The stages it has a value at; None if it is not staged."""
         return None if self.knots is None else range(self.knots)
-
-
-# The five words return Any: in the body they stand for tensors, and a type checker
-# should accept arithmetic with them there.
-
-
-def Variable(  # noqa: N802
-    dims: Any = (),
-    *,
-    nonneg: bool = False,
-    nonpos: bool = False,
-    symmetric: bool = False,
-    psd: bool = False,
-    lower: Any = None,
-    upper: Any = None,
-    start: Any = None,
-    doc: str = "",
-) -> Any:
-    """Declare an unknown that the solver chooses.
-
-    Args:
-        dims: its axes, as in "n", "k n", "T+1 n", "2 3", 3 or ("n", 3); none for a
-            scalar.
-        nonneg: every entry is at least zero.
-        nonpos: every entry is at most zero.
-        symmetric: it is a symmetric matrix.
-        psd: it is a symmetric positive semidefinite matrix.
-        lower: lower bound, a number or an array that broadcasts to its shape.
-        upper: upper bound, likewise.
-        start: first guess, likewise.
-        doc: one sentence on what it is.
-
-    Raises:
-        DeclarationError: dimensions or attributes that make no sense.
-    """
-    return _field(
-        Role.VARIABLE, dims, nonneg, nonpos, symmetric, psd, lower, upper, start, doc
-    )
-
-
-def Parameter(  # noqa: N802
-    dims: Any = (),
-    *,
-    nonneg: bool = False,
-    nonpos: bool = False,
-    symmetric: bool = False,
-    psd: bool = False,
-    lower: Any = None,
-    upper: Any = None,
-    doc: str = "",
-) -> Any:
-    """Declare a tensor that every call gives; attributes are checked at the call.
-
-    Args:
-        dims: its axes, as in "n", "k n", "T+1 n", "2 3", 3 or ("n", 3); none for a
-            scalar. A call may put any batch dimensions before them.
-        nonneg: every entry is at least zero.
-        nonpos: every entry is at most zero.
-        symmetric: it is a symmetric matrix.
-        psd: it is a symmetric positive semidefinite matrix.
-        lower: least value it may take, a number or array.
-        upper: largest value it may take, a number or array.
-        doc: one sentence on what it is.
-
-    Raises:
-        DeclarationError: dimensions or attributes that make no sense.
-    """
-    return _field(
-        Role.PARAMETER, dims, nonneg, nonpos, symmetric, psd, lower, upper, None, doc
-    )
-
-
-def State(  # noqa: N802
-    dims: Any = (),
-    *,
-    nonneg: bool = False,
-    nonpos: bool = False,
-    lower: Any = None,
-    upper: Any = None,
-    start: Any = None,
-    doc: str = "",
-) -> Any:
-    """Declare an unknown with a value at each of steps + 1 knots.
-
-    Args:
-        dims: its axes at one knot, as in "n" or "2"; none for a scalar.
-        nonneg: every entry is at least zero, at every knot.
-        nonpos: every entry is at most zero, at every knot.
-        lower: lower bound at every knot, a number or array.
-        upper: upper bound at every knot, likewise.
-        start: first guess, of one knot or of all.
-        doc: one sentence on what it is.
-
-    Raises:
-        DeclarationError: dimensions or attributes that make no sense.
-    """
-    return _field(
-        Role.STATE, dims, nonneg, nonpos, False, False, lower, upper, start, doc
-    )
-
-
-def Control(  # noqa: N802
-    dims: Any = (),
-    *,
-    nonneg: bool = False,
-    nonpos: bool = False,
-    lower: Any = None,
-    upper: Any = None,
-    start: Any = None,
-    doc: str = "",
-) -> Any:
-    """Declare an unknown with a value at each of `steps` steps.
-
-    Args:
-        dims: its axes at one step, as in "m" or "2"; none for a scalar.
-        nonneg: every entry is at least zero, at every step.
-        nonpos: every entry is at most zero, at every step.
-        lower: lower bound at every step, a number or array.
-        upper: upper bound at every step, likewise.
-        start: first guess, of one step or of all.
-        doc: one sentence on what it is.
-
-    Raises:
-        DeclarationError: dimensions or attributes that make no sense.
-    """
-    return _field(
-        Role.CONTROL, dims, nonneg, nonpos, False, False, lower, upper, start, doc
-    )
-
-
-def Time(*, doc: str = "") -> Any:  # noqa: N802
-    """Declare the time of a differential equation; a call gives the save times."""
-    return _field(Role.TIME, (), False, False, False, False, None, None, None, doc)
-
-
-def _field(
-    role: Role,
-    dims: Any,
-    nonneg: bool,
-    nonpos: bool,
-    symmetric: bool,
-    psd: bool,
-    lower: Any,
-    upper: Any,
-    start: Any,
-    doc: str,
-) -> Field:
-    origin = Origin.here()
-    try:
-        dimensions = parse_dimensions(dims)
-        lower = _number("lower", lower)
-        upper = _number("upper", upper)
-        start = _number("start", start)
-    except DeclarationError as reason:
-        raise DeclarationError(f"{origin.place}: {role.value}: {reason}") from None
-    return Field(
-        role,
-        dimensions,
-        nonneg=nonneg,
-        nonpos=nonpos,
-        symmetric=symmetric,
-        psd=psd,
-        lower=lower,
-        upper=upper,
-        start=start,
-        doc=doc,
-        origin=origin,
-    )
-
-
-def _number(attribute: str, value: Any) -> float | Tensor | None:
-    """A number, a float64 tensor, or None where the value says nothing."""
-    if value is None:
-        return None
-    try:
-        tensor = torch.as_tensor(value, dtype=torch.float64).detach().clone()
-    except (TypeError, ValueError, RuntimeError):
-        raise DeclarationError(
-            f"{attribute}={value!r} is neither number nor array; a bound that varies "
-            "is a constraint in the body, as in x <= limit."
-        ) from None
-    absent = {"lower": -torch.inf, "upper": torch.inf}.get(attribute)
-    if absent is not None and tensor.numel() and bool((tensor == absent).all()):
-        return None
-    if not bool(tensor.isfinite().all()):
-        raise DeclarationError(
-            f"{attribute}={value!r} is not finite everywhere; bound the entries that "
-            "have a bound in the body, as in x[:2] <= 1."
-        )
-    return tensor.item() if tensor.ndim == 0 else tensor
 
 
 def _number_text(value: float | Tensor) -> str:

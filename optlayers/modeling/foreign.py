@@ -3,7 +3,10 @@
 Shapes come from torch itself, on tensors without storage (FakeTensorMode).
 """
 
-from collections.abc import Callable, Sequence
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -104,7 +107,7 @@ def _try_call(
     dtype: torch.dtype,
     device: torch.device | None,
 ) -> Any:
-    with paused(), torch.no_grad(), _fake_mode():
+    with paused(), torch.no_grad(), _quietly(), _fake_mode():
         values = [
             torch.empty(one.shape, dtype=_dtype_of(one, dtype), device=device)
             for one in nodes
@@ -123,7 +126,7 @@ def _dtype_of(node: "Expression", floating: torch.dtype) -> torch.dtype:
 
 
 def _home(module: nn.Module) -> tuple[torch.dtype, torch.device | None]:
-    """dtype and device in which a module expects its arguments."""
+    """Dtype and device in which a module expects its arguments."""
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.is_floating_point():
             return tensor.dtype, tensor.device
@@ -159,4 +162,22 @@ def _mode_class() -> type:
 
 
 def _fake_mode() -> Any:
+    logging.getLogger("torch._subclasses.fake_tensor").addFilter(_is_not_ours)
     return _mode_class()(allow_non_fake_inputs=True)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    _trying.is_on = True
+    try:
+        yield
+    finally:
+        _trying.is_on = False
+
+
+def _is_not_ours(_: logging.LogRecord) -> bool:
+    """Torch logs every shape it refuses; ours become errors of the user's file."""
+    return not getattr(_trying, "is_on", False)
+
+
+_trying = threading.local()

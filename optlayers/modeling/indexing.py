@@ -25,13 +25,24 @@ class Staged(Protocol):
     """What indexing reads of an expression."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The operation."""
+        ...
+
     @property
-    def shape(self) -> Shape: ...
+    def options(self) -> Mapping[str, Any]:
+        """Its static options."""
+        ...
+
     @property
-    def stages(self) -> range | None: ...
+    def shape(self) -> Shape:
+        """Shape of one sample at one stage."""
+        ...
+
     @property
-    def options(self) -> Mapping[str, Any]: ...
+    def stages(self) -> range | None:
+        """The stages it lives on; None if not staged."""
+        ...
 
 
 def select(expression: Staged, index: Any) -> list[Step]:
@@ -137,9 +148,9 @@ def indexed_shape(shape: Shape, entries: tuple[Any, ...]) -> Shape:
     Raises:
         ShapeError: an index outside the shape, or too many of them.
     """
-    if len(entries) == 1 and isinstance(entries[0], int) and shape:
-        if -shape[0] <= entries[0] < shape[0]:
-            return shape[1:]
+    first = entries[0] if len(entries) == 1 and shape else None
+    if isinstance(first, int) and -shape[0] <= first < shape[0]:
+        return shape[1:]
     # A view of one number has any shape at no cost, and torch's own rules with it.
     probe = torch.zeros(()).expand(shape)
     try:

@@ -13,6 +13,7 @@ from optlayers.modeling.remedies import heading
 from optlayers.modeling.stages import intersection, window_text
 
 if TYPE_CHECKING:
+    from optlayers.modeling.constraints import Constraint
     from optlayers.modeling.expressions import Expression
 
 Shape = tuple[int, ...]
@@ -86,8 +87,7 @@ def _check_written_out(
         return
     for one in arguments:
         if one.stages is not None and plain.shape[1:] == one.shape:
-            if plain.ndim == one.ndim + 1:
-                raise DeclarationError(_mixture(arguments, plain))
+            raise DeclarationError(_mixture(arguments, plain))
 
 
 def _mixture(arguments: Sequence["Expression"], plain: "Expression") -> str:
@@ -126,9 +126,9 @@ def located(reason: OptlayersError) -> OptlayersError:
     return type(reason)(text if text.startswith(start) else f"{start}: {text}")
 
 
-def located_at(expression: "Expression", sentence: str) -> str:
-    """A sentence about an expression, beginning with where it was written."""
-    return f"{heading(expression.origin)}: {sentence}"
+def located_at(subject: "Expression | Constraint", sentence: str) -> str:
+    """A sentence about something, beginning with where it was written."""
+    return f"{heading(subject.origin)}: {sentence}"
 
 
 def describe(expression: "Expression") -> str:

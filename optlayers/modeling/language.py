@@ -11,10 +11,12 @@ from optlayers.modeling.constraints import Between
 from optlayers.modeling.expressions import (
     Expression,
     as_expression,
-    asserted,
     call_opaque,
     relate,
 )
+from optlayers.modeling.inference import describe, located, shape_error
+from optlayers.modeling.origin import Origin
+from optlayers.modeling.signs import Sign
 
 
 def between(lower: Any, expression: Any, upper: Any) -> Between:
@@ -60,7 +62,7 @@ def nonneg(expression: Any) -> Expression:
     Raises:
         DeclarationError: the expression depends on variables.
     """
-    return asserted("nonneg", expression)
+    return _asserted("nonneg", expression)
 
 
 def nonpos(expression: Any) -> Expression:
@@ -72,7 +74,7 @@ def nonpos(expression: Any) -> Expression:
     Raises:
         DeclarationError: the expression depends on variables.
     """
-    return asserted("nonpos", expression)
+    return _asserted("nonpos", expression)
 
 
 def psd_matrix(expression: Any) -> Expression:
@@ -85,7 +87,7 @@ def psd_matrix(expression: Any) -> Expression:
         DeclarationError: the expression depends on variables.
         ShapeError: it is no square matrix.
     """
-    return asserted("psd", expression)
+    return _asserted("psd", expression)
 
 
 def smooth(function: Callable[..., Any] | nn.Module) -> Callable[..., Any]:
@@ -113,3 +115,22 @@ def smooth(function: Callable[..., Any] | nn.Module) -> Callable[..., Any]:
         return call_opaque(function, values, named)
 
     return opaque
+
+
+def _asserted(attribute: str, value: Any) -> Expression:
+    """The user's word on a parameter expression, checked when the problem is solved."""
+    node = as_expression(value)
+    word = {"psd": "psd_matrix"}.get(attribute, attribute)
+    if node.depends_on_variables:
+        raise located(
+            DeclarationError(
+                f"ol.{word} speaks of parameters, and {describe(node)} depends on "
+                "variables; for a constraint write it out, as in "
+                f"{describe(node)} >= 0."
+            )
+        )
+    if attribute == "psd" and (node.ndim != 2 or len(set(node.shape)) > 1):
+        raise shape_error(word, (node,), "it needs a square matrix")
+    sign = {"nonneg": Sign.NONNEG, "nonpos": Sign.NONPOS}.get(attribute, node.sign)
+    options = {"attribute": attribute}
+    return Expression("assert", (node,), options, node.shape, None, sign, Origin.here())

@@ -54,6 +54,6 @@ def _constant_number(value: Any) -> float | None:
 def _refusal(name: str, key: str, how: str) -> DeclarationError:
     what = {"p": "the exponent"}.get(key, f"{key}=") if name == "power" else f"{key}="
     return DeclarationError(
-        f"{what} of {name} {how}; it must be a plain number, since one compiled problem "
-        "serves all values of parameters."
+        f"{what} of {name} {how}; it must be a plain number, since one compiled "
+        "problem serves all values of parameters."
     )

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
+from typing import Any
 
 import torch
 
@@ -147,7 +148,7 @@ def _segment(path: str, line: int, end_line: int, start, end) -> str:
     return b"".join(encoded).decode(errors="replace")
 
 
-def _span_of(node: ast.AST):
+def _span_of(node: Any) -> tuple[int, int, int, int]:
     return (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
 
 
@@ -167,9 +168,10 @@ def _parse(source: str) -> ast.AST:
         return ast.Module([], [])
 
 
-def _descend(node: ast.AST, start, end, found: list[ast.AST]) -> None:
+def _descend(node: Any, start, end, found: list[ast.AST]) -> None:
+    child: Any
     for child in ast.iter_child_nodes(node):
-        if not hasattr(child, "lineno"):
+        if not isinstance(child, ast.expr | ast.stmt | ast.keyword | ast.arg):
             _descend(child, start, end, found)
             continue
         first = (child.lineno, child.col_offset)

@@ -5,14 +5,18 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from torch import nn
 
 from optlayers.errors import DeclarationError, OptlayersError
 from optlayers.modeling.capture import Captures, referenced
-from optlayers.modeling.declaration import Declaration, attribute_constraints
-from optlayers.modeling.expressions import call_module, field_expression
+from optlayers.modeling.declaration import (
+    Declaration,
+    attribute_constraints,
+    field_expression,
+)
+from optlayers.modeling.expressions import call_module
 from optlayers.modeling.fields import RESERVED, Field, Role
 from optlayers.modeling.origin import Origin
 from optlayers.modeling.sizes import check_sizes, infer_sizes
@@ -192,7 +196,7 @@ class DeclaredProblem:
     def __deepcopy__(self, memo: object) -> Self:
         return self
 
-    def __reduce__(self) -> str | NoReturn:
+    def __reduce__(self) -> str:
         # By reference, as functions are: a declaration is code, not state.
         module = sys.modules.get(self.__module__)
         found: Any = module
@@ -267,7 +271,7 @@ def _no_field(name: str, argument: inspect.Parameter) -> str:
         shown = getattr(argument.default, "__name__", "it")
         return f"{name}={shown} is not called; write {name}={shown}()."
     return (
-        f"{name}={argument.default!r} is no field; use the value in the body itself, or "
+        f"{name}={argument.default!r} is no field; use the value in the body, or "
         f"declare {name}=Parameter() and bind it with layer({name}=...)."
     )
 

@@ -80,12 +80,16 @@ def truth_remedy(origin: Origin, what: str) -> str:
         )
         return f"{_at(origin, node)}: `{word}` cannot join {what}s; {remedy}."
     if isinstance(node, ast.UnaryOp):
-        return f"{_at(origin, node)}: `not` cannot negate {what}."
+        return f"{_at(origin, node)}: `not` cannot negate {_a(what)}."
     return (
-        f"{heading(origin)}: {what} is neither true nor false while the problem is "
+        f"{heading(origin)}: {_a(what)} is neither true nor false while the problem is "
         "declared.\n  Choose by value with torch.where(...) of parameters, or with "
         "ol.maximum, ol.pos, ol.abs; choose by size with x.shape."
     )
+
+
+def _a(what: str) -> str:
+    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
 
 
 def _chained(origin: Origin, node: ast.Compare) -> str:
@@ -116,5 +120,5 @@ def _asker(origin: Origin) -> ast.AST | None:
     return None
 
 
-def _at(origin: Origin, node: ast.AST) -> str:
+def _at(origin: Origin, node: ast.expr) -> str:
     return f"{origin.file}:{node.lineno}: `{origin.source(node)}`"

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from optlayers.errors import DeclarationError, ShapeError, UnknownName
 from optlayers.modeling.fields import Field
 
@@ -22,15 +24,16 @@ def check_sizes(
                 f"{name} has no dimension {given!r}; there are "
                 f"{', '.join(names) or 'none'}."
             )
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        is_count = isinstance(size, int | np.integer) and not isinstance(size, bool)
+        if not is_count or size < 0:
             raise DeclarationError(f"{name}: {given}={size!r} is no size.")
     missing = [one for one in names if one not in sizes]
     if missing:
         raise DeclarationError(
-            f"{name}: the size of {', '.join(missing)} is not known yet; give it, as in "
+            f"{name}: the size of {', '.join(missing)} is not known; give it, as in "
             f"{name}.layer({missing[0]}=3)."
         )
-    return {one: sizes[one] for one in names}
+    return {one: int(sizes[one]) for one in names}
 
 
 def infer_sizes(

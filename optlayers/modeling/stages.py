@@ -49,8 +49,10 @@ def intersection(windows: Iterable[range | None]) -> range | None:
     return found
 
 
-def window_text(stages: range) -> str:
+def window_text(stages: range | None) -> str:
     """Words for a window, e.g. `stages 0 to 19`."""
+    if stages is None:
+        return "no stage"
     if len(stages) == 1:
         return f"stage {stages.start}"
     return f"stages {stages.start} to {stages.stop - 1}"

@@ -25,8 +25,8 @@ def relation(function: Callable[..., Any]) -> str | None:
     name = function.__name__
     if name in _STRICT:
         raise DeclarationError(
-            f"{_STRICT[name]} has no closed feasible set; for a constraint write <=, >= "
-            f"or ==, for a mask of parameters torch.{name}(...)."
+            f"{_STRICT[name]} has no closed feasible set; for a constraint write <=, "
+            f">= or ==, for a mask of parameters torch.{name}(...)."
         )
     return _RELATIONS.get(name)
 
@@ -40,8 +40,9 @@ def refuse_writing(function: Callable[..., Any]) -> None:
     name = function.__name__
     if name in _IN_PLACE or (name.endswith("_") and not name.endswith("__")):
         raise DeclarationError(
-            f"{name} would write an expression into a tensor, and it has no value while "
-            "the problem is declared.\n  Build a new one with torch.stack or torch.cat."
+            f"{name} would write an expression into a tensor, and it has no value "
+            "while the problem is declared.\n  Build a new one with torch.stack or "
+            "torch.cat."
         )
     if name == "__getitem__":
         raise DeclarationError(

@@ -168,13 +168,12 @@ def _named(name: str, one: Any) -> Iterator[Constraint]:
     parts = (one,) if isinstance(one, Constraint) else tuple(one)
     for part in parts:
         if not part.depends_on_variables:
-            word = "holds" if part.relation == "<=" else "is true"
             raise DeclarationError(
                 located_at(
                     part,
-                    f"no variable enters {name}, so nothing the solver chooses can make "
-                    f"it hold.\n  Check whether it {word} before the call, or declare "
-                    "it as an attribute (nonneg=, lower=, upper=) of the parameter.",
+                    f"no variable enters {name}, so nothing that is chosen can make it "
+                    "hold.\n  Check it before the call, or declare it as an attribute "
+                    "of the parameter (nonneg=, lower=, upper=).",
                 )
             )
     named = one.named(name)
@@ -184,8 +183,8 @@ def _named(name: str, one: Any) -> Iterator[Constraint]:
 def _no_constraint(name: str, one: Any) -> str:
     if isinstance(one, bool):
         return (
-            f"{name} is the plain value {one}: both sides were numbers.\n  A constraint "
-            "has a Variable, State or Control on one side."
+            f"{name} is the plain value {one}: both sides were numbers.\n  A "
+            "constraint has a Variable, State or Control on one side."
         )
     if isinstance(one, Expression):
         return (
