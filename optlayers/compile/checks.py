@@ -1,0 +1,68 @@
+"""What a declaration promises of its parameters, to be checked before every solve."""
+
+from collections.abc import Iterator, Sequence
+
+from optlayers.compile.leaves import LeafTable
+from optlayers.compile.template import LeafCheck
+from optlayers.modeling.declaration import Declaration
+from optlayers.modeling.expressions import Expression
+from optlayers.modeling.fields import BoundField
+from optlayers.solvers.checks import Check
+
+WORDS = {"nonneg": "ol.nonneg", "nonpos": "ol.nonpos", "psd": "ol.psd_matrix"}
+
+
+def asserted_leaves(leaves: LeafTable) -> list[tuple[Expression, int]]:
+    """The assertions that the leaves rest on, each with the leaf it speaks of.
+
+    What an assertion speaks of becomes a leaf of its own, so that its value is there to
+    be checked.
+    """
+    found: dict[Expression, int] = {}
+    for leaf in list(leaves.leaves):
+        for one in _assertions(leaf.expression):
+            if one not in found:
+                found[one] = leaves.position(one.arguments[0])
+    return list(found.items())
+
+
+def leaf_checks(
+    declaration: Declaration, asserted: Sequence[tuple[Expression, int]]
+) -> tuple[LeafCheck, ...]:
+    """Checks of every parameter and of every assertion."""
+    checks = [
+        LeafCheck(check, name, None)
+        for name, field in declaration.fields.items()
+        if not field.is_variable
+        for check in _field_checks(field)
+    ]
+    for one, position in asserted:
+        attribute, text = one.options["attribute"], one.arguments[0].origin.text
+        promise = f"{WORDS[attribute]}({text})"
+        check = Check(text, attribute, promise, one.ndim)
+        checks.append(LeafCheck(check, None, position))
+    return tuple(checks)
+
+
+def _field_checks(field: BoundField) -> Iterator[Check]:
+    """Its attributes; each implies that all entries are finite."""
+    ndim = len(field.shape)
+    promises: list[tuple[str, object]] = []
+    for attribute in ("nonneg", "nonpos", "psd"):
+        if getattr(field, attribute):
+            promises.append((attribute, None))
+    if field.symmetric and not field.psd:
+        promises.append(("symmetric", None))
+    for attribute in ("lower", "upper"):
+        bound = getattr(field, attribute)
+        if bound is not None:
+            promises.append((attribute, bound))
+    for attribute, bound in promises or [("finite", None)]:
+        yield Check(field.name, attribute, field.text, ndim, bound)
+
+
+def _assertions(e: Expression) -> Iterator[Expression]:
+    if e.name == "assert":
+        yield e
+    for one in e.arguments:
+        yield from _assertions(one)

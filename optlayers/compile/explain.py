@@ -1,0 +1,242 @@
+"""Why a declaration is not convex: the first subexpression that is to blame.
+
+The declared tree is walked beside its cvxpy twin; the first node whose arguments are
+convex or concave and which is neither itself is the culprit.
+"""
+
+from collections.abc import Iterator
+
+import cvxpy as cp
+
+from optlayers.compile.cvxpy_private import CVXPY_LOCK
+from optlayers.compile.leaves import LeafTable
+from optlayers.compile.lifting import Lifter
+from optlayers.compile.lowering import Lowering
+from optlayers.compile.parametric import Parametrics
+from optlayers.errors import NotConvex
+from optlayers.modeling.constraints import Constraint
+from optlayers.modeling.declaration import Declaration
+from optlayers.modeling.expressions import Expression
+from optlayers.programs.cones import Cones
+
+PRODUCTS = frozenset(("multiply", "matmul", "vdot", "outer", "kron"))
+
+
+def explain_not_convex(declaration: Declaration) -> str:
+    """One or two sentences on the first thing that is not convex; empty if all is."""
+    with CVXPY_LOCK:
+        return next(_Search(declaration).faults(), "")
+
+
+def sentence_on_convexity(
+    declaration: Declaration, cones: Cones, n: int, has_quadratic: bool
+) -> str:
+    """Why a declaration was found convex, and as what it is solved."""
+    kind = "quadratic" if has_quadratic else "linear"
+    if cones.soc:
+        kind += " second-order cone"
+    word = "concave" if declaration.sense == "maximize" else "convex"
+    kinds = {"equal": cones.zero, "unequal": cones.nonneg}
+    rows = [f"{count} {kind}" for kind, count in kinds.items() if count]
+    rows += [f"{len(cones.soc)} conic"] if cones.soc else []
+    return (
+        f"the objective is {word} and every constraint is convex, by the rules of "
+        f"disciplined convex programming: a {kind} program of {n} variables and "
+        f"{' + '.join(rows) or 'no'} rows"
+    )
+
+
+class _Search:
+    """Walks objective and constraints in the order they were declared."""
+
+    def __init__(self, declaration: Declaration) -> None:
+        self.declaration = declaration
+        self.parametrics = Parametrics()
+        self.lifter = Lifter(self.parametrics)
+        self.lowering = Lowering(LeafTable(self.parametrics), self.parametrics)
+        self._seen: set[Expression] = set()
+
+    def faults(self) -> Iterator[str]:
+        """What is not convex, the first first."""
+        yield from self._objective_faults()
+        for one in self.declaration.constraints:
+            yield from self._constraint_faults(one)
+
+    def _objective_faults(self) -> Iterator[str]:
+        declared = self.declaration.objective
+        e = self.lifter.prepare(declared)
+        yield from self._within(e)
+        lowered = self._lowered(e)
+        if lowered is None:
+            return
+        is_maximized = self.declaration.sense == "maximize"
+        if is_maximized and not lowered.is_concave():
+            yield (
+                f"{_quoted(declared)} is maximized, but it is {curvature(lowered)}; "
+                "only a concave objective can be maximized. Minimize it, or negate it."
+            )
+        if not is_maximized and not lowered.is_convex():
+            yield (
+                f"{_quoted(declared)} is minimized, but it is {curvature(lowered)}; "
+                "only a convex objective can be minimized. Maximize it, or negate it."
+            )
+
+    def _constraint_faults(self, one: Constraint) -> Iterator[str]:
+        sides = [self.lifter.prepare(side) for side in (one.left, one.right)]
+        for side in sides:
+            yield from self._within(side)
+        lowered = [self._lowered(side) for side in sides]
+        if any(side is None for side in lowered):
+            return
+        name = f"constraint {one.name}"
+        if one.relation == "==":
+            for side, twin in zip((one.left, one.right), lowered, strict=True):
+                if not twin.is_affine():
+                    yield (
+                        f"{_quoted(side)} in {name} is {curvature(twin)}, and only "
+                        "affine expressions can be equal in a convex problem. "
+                        f"{_relaxation(twin)}"
+                    )
+            return
+        left, right = lowered
+        if not left.is_convex():
+            yield _wrong_side(one.left, left, name, "upper", "convex")
+        if not right.is_concave():
+            yield _wrong_side(one.right, right, name, "lower", "concave")
+
+    def _within(self, e: Expression) -> Iterator[str]:
+        """Faults of subexpressions, the innermost first."""
+        if not e.depends_on_variables or e in self._seen:
+            return
+        self._seen.add(e)
+        for one in e.arguments:
+            yield from self._within(one)
+        try:
+            lowered = self.lowering.lower(e)
+        except NotConvex as reason:
+            yield str(reason)
+            return
+        if not lowered.is_dcp():
+            yield _describe(e, lowered, self._twins(e))
+
+    def _twins(self, e: Expression) -> list[cp.Expression]:
+        return [self.lowering.lower(one) for one in e.arguments]
+
+    def _lowered(self, e: Expression) -> cp.Expression | None:
+        try:
+            return self.lowering.lower(e)
+        except NotConvex:
+            return None
+
+
+def curvature(lowered: cp.Expression) -> str:
+    """ "affine", "convex", "concave" or "neither convex nor concave"."""
+    if lowered.is_affine():
+        return "affine"
+    if lowered.is_convex():
+        return "convex"
+    return "concave" if lowered.is_concave() else "neither convex nor concave"
+
+
+def _describe(e: Expression, lowered: cp.Expression, twins: list[cp.Expression]) -> str:
+    """What is wrong with one operation whose arguments are in order."""
+    if e.name in PRODUCTS or e.name == "divide":
+        return _describe_product(e, twins)
+    if e.name == "quad_form":
+        return _describe_quad_form(e)
+    if e.name == "add":
+        return (
+            f"{_quoted(e)} adds a convex and a concave term, and the sum is neither "
+            "convex nor concave."
+        )
+    if e.name == "sqrt" and e.arguments[0].name in ("sum_squares", "sum"):
+        inner = e.arguments[0].arguments[0].origin.text
+        return (
+            f"{_quoted(e)} takes the concave root of a convex sum of squares, which is "
+            f"convex only as a whole. Write ol.norm({_bare(inner)})."
+        )
+    own = "convex" if lowered.is_atom_convex() else "concave"
+    worst = (
+        next(
+            (one, twin)
+            for one, twin in zip(e.arguments, twins, strict=True)
+            if not twin.is_affine()
+        )
+        if any(not twin.is_affine() for twin in twins)
+        else (None, None)
+    )
+    if worst[0] is None:
+        return f"{_quoted(e)} is neither convex nor concave."
+    argument, twin = worst
+    return (
+        f"{_quoted(e)} applies {e.name}, which is {own}, to "
+        f"`{argument.origin.text}`, which is {curvature(twin)}, and the rules of convex "
+        "programming do not tell whether the result is convex. Its sign may be "
+        "missing: declare what it is made of nonneg=True, or rewrite the composition."
+    )
+
+
+def _describe_product(e: Expression, twins: list[cp.Expression]) -> str:
+    first, second = e.arguments
+    if e.name == "divide" and second.depends_on_variables:
+        hint = ""
+        if not first.depends_on_variables and first.sign.is_nonneg:
+            hint = f" If it is positive, write ol.inv_pos({second.origin.text})."
+        return (
+            f"{_quoted(e)} divides by an expression that depends on variables, which "
+            f"is neither convex nor concave.{hint}"
+        )
+    if first.depends_on_variables and second.depends_on_variables:
+        return (
+            f"{_quoted(e)} is a product of two expressions that depend on variables, "
+            "neither convex nor concave. Fix one of them as a Parameter, or write a "
+            "square as ol.square, ol.sum_squares or ol.quad_form."
+        )
+    factor, other, twin = first, second, twins[1]
+    if first.depends_on_variables:
+        factor, other, twin = second, first, twins[0]
+    return (
+        f"{_quoted(e)} multiplies `{other.origin.text}`, which is {curvature(twin)}, by "
+        f"`{factor.origin.text}`, whose sign is unknown. Declare it nonneg=True, or "
+        f"write ol.nonneg({factor.origin.text})."
+    )
+
+
+def _describe_quad_form(e: Expression) -> str:
+    argument, Q = e.arguments
+    if not argument.depends_on_variables or Q.depends_on_variables:
+        return f"{_quoted(e)} has variables in its matrix; only the vector may have."
+    return (
+        f"{_quoted(e)} is convex only if `{Q.origin.text}` is positive semidefinite, "
+        "which is not known. Declare it psd=True, or write "
+        f"ol.psd_matrix({Q.origin.text})."
+    )
+
+
+def _wrong_side(
+    side: Expression, twin: cp.Expression, name: str, word: str, needed: str
+) -> str:
+    hint = ""
+    if twin.is_dcp():
+        hint = " Turn the inequality round if that is what you mean."
+    place = "is bounded above" if word == "upper" else "is bounded below"
+    return (
+        f"{_quoted(side)} in {name} {place}, but it is {curvature(twin)}; only a "
+        f"{needed} expression can be.{hint}"
+    )
+
+
+def _relaxation(twin: cp.Expression) -> str:
+    if twin.is_convex():
+        return "Write <= if the inequality is what you need."
+    if twin.is_concave():
+        return "Write >= if the inequality is what you need."
+    return "Rewrite it as an affine expression."
+
+
+def _quoted(e: Expression) -> str:
+    return f"{e.origin.place}: `{e.origin.text}`"
+
+
+def _bare(text: str) -> str:
+    return text.removesuffix(" ** 2").removesuffix("**2").strip()

@@ -1,0 +1,219 @@
+"""From expressions to cvxpy, a trajectory as one variable [knots, *shape].
+
+A staged expression is lowered on its whole window, stage axis first, and sliced where it
+is combined; only an operation that has no staged twin is lowered stage by stage.
+"""
+
+from collections.abc import Sequence
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+
+from optlayers.compile.atoms import TWINS, TwinRefused
+from optlayers.compile.columns import entry_numbers, full_shape, is_triangular
+from optlayers.compile.cvxpy_private import SignedParameter, SignedVariable
+from optlayers.compile.leaves import LeafTable
+from optlayers.compile.parametric import Parametrics
+from optlayers.compile.staged_atoms import NoStagedTwin, staged_twin
+from optlayers.errors import NotConvex
+from optlayers.modeling.constraints import Constraint
+from optlayers.modeling.expressions import Expression
+from optlayers.modeling.fields import BoundField
+
+
+class Lowering:
+    """Lowers the expressions of one declaration, each once.
+
+    Attributes:
+        variables: the cvxpy variable of each declared one, as they are met.
+        parameters: the cvxpy parameter of each leaf met, by the leaf's number.
+        auxiliary: constraints that define auxiliary variables, in order of creation.
+    """
+
+    def __init__(self, leaves: LeafTable, parametrics: Parametrics) -> None:
+        self.leaves = leaves
+        self.parametrics = parametrics
+        self.variables: dict[str, SignedVariable] = {}
+        self.parameters: dict[int, SignedParameter] = {}
+        self.auxiliary: list[cp.Constraint] = []
+        self._lowered: dict[Expression, cp.Expression] = {}
+
+    def lower(self, e: Expression) -> cp.Expression:
+        """The cvxpy expression, [*shape], or [stages, *shape] if it is staged."""
+        known = self._lowered.get(e)
+        if known is None:
+            known = self._lowered[e] = self._lower(e)
+        return known
+
+    def constraint(
+        self, constraint: Constraint, left: Expression, right: Expression
+    ) -> cp.Constraint:
+        """The cvxpy constraint of two prepared sides, in the constraint's own shape."""
+        shape, lead = constraint.shape, ()
+        if constraint.stages is not None:
+            lead = (len(constraint.stages),)
+        sides = []
+        for one in (left, right):
+            side = self.on_stages(one, constraint.stages)
+            if one.is_staged and one.ndim < len(shape):
+                padded = (1,) * (len(shape) - one.ndim) + one.shape
+                side = cp.reshape(side, lead + padded, order="C")
+            sides.append(side)
+        left_side, right_side = sides
+        if np.broadcast_shapes(left_side.shape, right_side.shape) != lead + shape:
+            left_side = cp.broadcast_to(left_side, lead + shape)
+        if constraint.relation == "==":
+            return left_side == right_side
+        return left_side <= right_side
+
+    def variable(self, field: BoundField, expression: Expression) -> cp.Expression:
+        """The declared variable, [*full_shape]; a symmetric one from its triangle."""
+        shape, numbers = full_shape(field), None
+        if is_triangular(field):
+            numbers = entry_numbers(field)
+            shape = (int(numbers.max()) + 1,)
+        known = SignedVariable(shape, field.name, expression.sign)
+        self.variables[field.name] = known
+        if numbers is None:
+            return known
+        size = numbers.size
+        spread = sp.csr_array(
+            (np.ones(size), (np.arange(size), numbers.ravel())), (size, shape[0])
+        )
+        return cp.reshape(spread @ known, numbers.shape, order="C")
+
+    # ---- one node --------------------------------------------------------------------
+
+    def _lower(self, e: Expression) -> cp.Expression:
+        if not e.depends_on_variables:
+            return self._parameter(e)
+        if e.name == "field":
+            return self.variable(e.options["field"], e)
+        if e.name == "auxiliary":
+            return self._auxiliary(e)
+        return self._structure(e) if e.name in _STRUCTURAL else self._atom(e)
+
+    def _structure(self, e: Expression) -> cp.Expression:
+        (argument,) = e.arguments
+        return _STRUCTURAL[e.name](e, argument, self.lower(argument))
+
+    def _is_affine_in_leaves(self, e: Expression) -> bool:
+        if e.name == "multiply":
+            return any(map(self.parametrics.is_constant, e.arguments))
+        return e.name in ("negate", "add", "transpose", "index")
+
+    def _parameter(self, e: Expression) -> cp.Expression:
+        if self.parametrics.is_constant(e):
+            return cp.Constant(self.parametrics.array(e))
+        if self._is_affine_in_leaves(e):
+            # Left to the affine maps, which cost nothing more, rather than to torch.
+            return self._atom(e) if e.name in TWINS else self._structure(e)
+        position = self.leaves.position(e)
+        known = self.parameters.get(position)
+        if known is None:
+            known = self.parameters[position] = SignedParameter(
+                e.shape, f"leaf_{position}", e.sign, self.parametrics.is_symmetric(e)
+            )
+        return known
+
+    def _auxiliary(self, e: Expression) -> cp.Expression:
+        (argument,) = e.arguments
+        value = self.lower(argument)
+        variable = SignedVariable(
+            value.shape, f"auxiliary_{len(self.auxiliary)}", e.sign
+        )
+        self.auxiliary.append(variable == value)
+        return variable
+
+    def _atom(self, e: Expression) -> cp.Expression:
+        if e.name not in TWINS:
+            raise NotConvex(_no_twin(e))
+        arguments = [self.on_stages(one, e.stages) for one in e.arguments]
+        staged = [one.is_staged for one in e.arguments]
+        try:
+            if not any(staged):
+                return TWINS[e.name](*arguments, **e.options)
+            try:
+                return staged_twin(e.name, arguments, staged, e.options)
+            except NoStagedTwin:
+                return _stage_by_stage(e, arguments, staged)
+        except (TwinRefused, cp.DCPError, ValueError, NotImplementedError) as reason:
+            sentence = str(reason).strip().rstrip(".")
+            raise NotConvex(
+                f"{e.origin.place}: `{e.origin.text}`: {sentence}."
+            ) from None
+
+    def on_stages(self, e: Expression, stages: range | None) -> cp.Expression:
+        """The lowered expression on some of its stages; as it is if it has none."""
+        lowered = self.lower(e)
+        if e.stages is None or stages == e.stages:
+            return lowered
+        first = stages.start - e.stages.start
+        return lowered[first : first + len(stages)]
+
+
+def _stage_by_stage(
+    e: Expression, arguments: Sequence[cp.Expression], staged: Sequence[bool]
+) -> cp.Expression:
+    results = [
+        TWINS[e.name](
+            *(
+                one[stage] if is_staged else one
+                for one, is_staged in zip(arguments, staged, strict=True)
+            ),
+            **e.options,
+        )
+        for stage in range(len(e.stages))
+    ]
+    return cp.stack(results, axis=0)
+
+
+def _no_twin(e: Expression) -> str:
+    place = f"{e.origin.place}: `{e.origin.text}`"
+    if e.name == "module":
+        return f"{place} calls a module on variables, of which nothing is known."
+    name = getattr(e.options.get("function"), "__name__", e.name)
+    return f"{place} applies torch.{name} to variables, of which no convexity is known."
+
+
+# ---- structure -----------------------------------------------------------------------
+
+
+def _index(e: Expression, argument: Expression, lowered: cp.Expression):
+    lead = () if e.stages is None else (len(e.stages),)
+    index = e.options["index"]
+    if all(isinstance(entry, int | slice) for entry in index):
+        return lowered[(*(slice(None) for _ in lead), *index)]
+    size = int(np.prod(argument.shape, dtype=int))
+    places = np.arange(size).reshape(argument.shape)[index]
+    flat = cp.reshape(lowered, (*lead, size), order="C")
+    chosen = flat[(*(slice(None) for _ in lead), places.ravel())]
+    return cp.reshape(chosen, (*lead, *e.shape), order="C")
+
+
+def _next(e: Expression, argument: Expression, lowered: cp.Expression):
+    first = e.stages.start + e.options["shift"] - argument.stages.start
+    return lowered[first : first + len(e.stages)]
+
+
+def _at(e: Expression, argument: Expression, lowered: cp.Expression):
+    return lowered[e.options["stage"] - argument.stages.start]
+
+
+def _stages(e: Expression, argument: Expression, lowered: cp.Expression):
+    index = e.options["index"]
+    return lowered[list(index) if isinstance(index, tuple) else index]
+
+
+def _total(e: Expression, argument: Expression, lowered: cp.Expression):
+    return cp.sum(lowered, axis=0)
+
+
+_STRUCTURAL = {
+    "index": _index,
+    "next": _next,
+    "at": _at,
+    "stages": _stages,
+    "total": _total,
+}

@@ -1,0 +1,320 @@
+"""Expressions of parameters alone: recognising, building and evaluating them.
+
+Whatever holds no variable is computed in torch and enters the compiled problem as one
+leaf; what holds no parameter either is folded to a number.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from optlayers.modeling.evaluate import Evaluator
+from optlayers.modeling.expressions import Expression
+from optlayers.modeling.foreign import Slot
+from optlayers.modeling.origin import NOWHERE, Origin
+from optlayers.modeling.signs import Sign
+
+# Eigenvalues this far below zero, relative to the largest, are rounding.
+PSD_TOLERANCE = 1e-10
+
+
+class Parametrics:
+    """Facts about the expressions of one declaration, each found once.
+
+    Expressions are compared by identity; those that are asked about are kept alive.
+    """
+
+    def __init__(self) -> None:
+        self._parametric: dict[Expression, bool] = {}
+        self._values: dict[Expression, Tensor] = {}
+
+    def is_parametric(self, expression: Expression) -> bool:
+        """Whether a parameter, learned tensor or module occurs in it."""
+        known = self._parametric.get(expression)
+        if known is None:
+            known = _is_source(expression) or any(
+                self.is_parametric(one) for one in expression.arguments
+            )
+            self._parametric[expression] = known
+        return known
+
+    def is_constant(self, expression: Expression) -> bool:
+        """Whether it is a number: neither variables nor parameters occur."""
+        return not expression.depends_on_variables and not self.is_parametric(
+            expression
+        )
+
+    def value(self, expression: Expression) -> Tensor:
+        """The value of a constant expression, float64 [*shape]."""
+        known = self._values.get(expression)
+        if known is None:
+            if expression.name == "constant":
+                found = expression.options["value"]
+            else:
+                (found,) = Evaluator([expression])({}, {})
+            known = found.detach().to("cpu", torch.float64)
+            self._values[expression] = known
+        return known
+
+    def array(self, expression: Expression) -> np.ndarray:
+        """The value of a constant expression, float64 [*shape], as numpy."""
+        return self.value(expression).numpy()
+
+    def derive(
+        self,
+        function: Callable[..., Tensor],
+        *arguments: Expression,
+        shape: tuple[int, ...],
+        sign: Sign = Sign.UNKNOWN,
+        origin: Origin = NOWHERE,
+    ) -> Expression:
+        """The expression function(*arguments), folded if all of them are constants."""
+        if all(self.is_constant(one) for one in arguments):
+            return constant(function(*map(self.value, arguments)), origin)
+        return torch_node(function, arguments, shape, sign, origin)
+
+    @property
+    def one(self) -> Expression:
+        """The number 1."""
+        return _ONE
+
+    @property
+    def minus_one(self) -> Expression:
+        """The number -1."""
+        return _MINUS_ONE
+
+    def multiply(
+        self, first: Expression | None, second: Expression | None
+    ) -> Expression | None:
+        """first * second, None standing for 1."""
+        if first is None or first is _ONE:
+            return second
+        if second is None or second is _ONE:
+            return first
+        left, first = self.peel(first)
+        right, second = self.peel(second)
+        product = first if second is _ONE else second if first is _ONE else None
+        if product is None:
+            shape = np.broadcast_shapes(first.shape, second.shape)
+            sign = Sign.NONNEG if first is second else first.sign * second.sign
+            product = self.derive(torch.mul, first, second, shape=shape, sign=sign)
+        if left * right == 1:
+            return product
+        number = constant(left * right)
+        sign = number.sign * product.sign
+        return self.derive(torch.mul, number, product, shape=product.shape, sign=sign)
+
+    def peel(self, value: Expression) -> tuple[float, Expression]:
+        """A number and an expression of which `value` is the product."""
+        factor = 1.0
+        while True:
+            if value.name == "negate":
+                (value,), factor = value.arguments, -factor
+                continue
+            number = value
+            if _is_multiplication(value):
+                number, other = value.arguments
+                if number.shape or not self.is_constant(number):
+                    number, other = other, number
+                if other.shape != value.shape:
+                    return factor, value
+            if number.shape or not self.is_constant(number):
+                return factor, value
+            factor *= self.value(number).item()
+            if number is value:
+                return factor, _ONE
+            value = other
+
+    def add(self, first: Expression | None, second: Expression) -> Expression:
+        """first + second, None standing for 0."""
+        if first is None:
+            return second
+        shape = np.broadcast_shapes(first.shape, second.shape)
+        sign = first.sign + second.sign
+        return self.derive(torch.add, first, second, shape=shape, sign=sign)
+
+    def reciprocal(self, value: Expression) -> Expression:
+        """1 / value."""
+        return self.derive(torch.reciprocal, value, shape=value.shape, sign=value.sign)
+
+    def is_psd(self, expression: Expression) -> bool:
+        """Whether a parameter expression is known to be positive semidefinite."""
+        if self.is_constant(expression):
+            return is_psd_matrix(self.array(expression))
+        rule = _PSD_RULES.get(expression.name)
+        return rule is not None and rule(self, expression)
+
+    def is_symmetric(self, expression: Expression) -> bool:
+        """Whether a parameter expression is known to equal its transpose."""
+        if expression.name == "field":
+            field = expression.options["field"]
+            return field.symmetric or field.psd
+        return expression.ndim == 2 and self.is_psd(expression)
+
+
+def constant(value: Tensor | float, origin: Origin = NOWHERE) -> Expression:
+    """A number, vector or matrix as an expression."""
+    tensor = torch.as_tensor(value, dtype=torch.float64)
+    return Expression(
+        "constant",
+        (),
+        {"value": tensor},
+        tuple(tensor.shape),
+        None,
+        sign_of(tensor),
+        origin,
+    )
+
+
+def sign_of(value: Tensor) -> Sign:
+    """What the entries of a tensor have in common."""
+    if not value.numel() or not value.any():
+        return Sign.ZERO
+    if bool((value >= 0).all()):
+        return Sign.NONNEG
+    return Sign.NONPOS if bool((value <= 0).all()) else Sign.UNKNOWN
+
+
+def is_psd_matrix(matrix: np.ndarray) -> bool:
+    """Whether a constant matrix is symmetric and positive semidefinite."""
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        return False
+    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T):
+        return False
+    values = np.linalg.eigvalsh(matrix)
+    return bool(values[0] >= -PSD_TOLERANCE * max(1.0, abs(values[-1])))
+
+
+def same(first: Expression, second: Expression) -> bool:
+    """Whether two expressions are the same by construction."""
+    if first is second:
+        return True
+    return (
+        first.name == second.name
+        and first.shape == second.shape
+        and first.stages == second.stages
+        and len(first.arguments) == len(second.arguments)
+        and _same_options(first.options, second.options)
+        and all(map(same, first.arguments, second.arguments))
+    )
+
+
+def _same_options(first: Any, second: Any) -> bool:
+    if first.keys() != second.keys():
+        return False
+    for name, one in first.items():
+        other = second[name]
+        if one is other:
+            continue
+        if isinstance(one, Tensor) or isinstance(other, Tensor):
+            return False
+        if type(one) is not type(other) or not bool(np.all(one == other)):
+            return False
+    return True
+
+
+def _is_multiplication(expression: Expression) -> bool:
+    return expression.name == "multiply" or (
+        expression.name == "torch" and expression.options["function"] is torch.mul
+    )
+
+
+def _is_source(expression: Expression) -> bool:
+    if expression.name == "field":
+        return not expression.options["field"].is_variable
+    return expression.name in ("learned", "module")
+
+
+def torch_node(
+    function: Callable[..., Tensor],
+    arguments: Sequence[Expression],
+    shape: tuple[int, ...],
+    sign: Sign,
+    origin: Origin,
+) -> Expression:
+    """A node that applies a torch function to parameter expressions."""
+    options = {
+        "function": function,
+        "arguments": tuple(map(Slot, range(len(arguments)))),
+        "keywords": {},
+        "output": None,
+    }
+    return Expression("torch", tuple(arguments), options, shape, None, sign, origin)
+
+
+def _field_is_psd(_: Parametrics, e: Expression) -> bool:
+    return e.options["field"].psd
+
+
+def _assert_is_psd(parametrics: Parametrics, e: Expression) -> bool:
+    if e.options["attribute"] == "psd":
+        return True
+    return parametrics.is_psd(e.arguments[0])
+
+
+def _matmul_is_psd(parametrics: Parametrics, e: Expression) -> bool:
+    """S'S, S S' and S'(...)S, however they are bracketed."""
+    factors = _factors(e)
+    while len(factors) > 1:
+        if not _is_transposed(factors[0], factors[-1]):
+            return False
+        factors = factors[1:-1]
+    return not factors or parametrics.is_psd(factors[0])
+
+
+def _factors(e: Expression) -> list[Expression]:
+    if e.name == "matmul" and all(one.ndim == 2 for one in e.arguments):
+        return [factor for one in e.arguments for factor in _factors(one)]
+    return [e]
+
+
+def _is_transposed(first: Expression, second: Expression) -> bool:
+    if first.name == "transpose":
+        return same(first.arguments[0], second)
+    return second.name == "transpose" and same(second.arguments[0], first)
+
+
+def _sum_is_psd(parametrics: Parametrics, e: Expression) -> bool:
+    return all(one.shape == e.shape and parametrics.is_psd(one) for one in e.arguments)
+
+
+def _product_is_psd(parametrics: Parametrics, e: Expression) -> bool:
+    scalars = [one for one in e.arguments if one.shape == ()]
+    others = [one for one in e.arguments if one.shape != ()]
+    return (
+        len(others) == 1
+        and all(one.sign.is_nonneg for one in scalars)
+        and parametrics.is_psd(others[0])
+    )
+
+
+def _quotient_is_psd(parametrics: Parametrics, e: Expression) -> bool:
+    top, bottom = e.arguments
+    return bottom.shape == () and bottom.sign.is_nonneg and parametrics.is_psd(top)
+
+
+def _diag_is_psd(_: Parametrics, e: Expression) -> bool:
+    (argument,) = e.arguments
+    return argument.ndim == 1 and argument.sign.is_nonneg
+
+
+def _transpose_is_psd(parametrics: Parametrics, e: Expression) -> bool:
+    return parametrics.is_psd(e.arguments[0])
+
+
+_PSD_RULES: Mapping[str, Callable[[Parametrics, Expression], bool]] = {
+    "field": _field_is_psd,
+    "assert": _assert_is_psd,
+    "matmul": _matmul_is_psd,
+    "add": _sum_is_psd,
+    "multiply": _product_is_psd,
+    "divide": _quotient_is_psd,
+    "diag": _diag_is_psd,
+    "transpose": _transpose_is_psd,
+}
+
+_ONE = constant(1.0)
+_MINUS_ONE = constant(-1.0)

@@ -1,0 +1,46 @@
+"""The way back from a solution to what the declaration named."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """Gathers one named tensor from the vector of all.
+
+    Attributes:
+        index: which entry stands at each position, int64 [size], C order.
+        shape: shape of one sample, the stage axis first if it is staged.
+    """
+
+    index: Tensor
+    shape: tuple[int, ...]
+
+    @classmethod
+    def from_positions(cls, positions: np.ndarray) -> "Readout":
+        """The readout whose entry [i, j, ...] is entry positions[i, j, ...]."""
+        flat = np.ascontiguousarray(positions, dtype=np.int64).ravel()
+        return cls(torch.from_numpy(flat.copy()), tuple(positions.shape))
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Read it off x [B, n] or y [B, m]: [B, *shape]."""
+        chosen = values.index_select(1, self.index.to(values.device))
+        return chosen.reshape(values.shape[0], *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class StageStructure:
+    """Which columns belong to which stage.
+
+    Attributes:
+        steps: number of steps T.
+        states: columns of each State, int64 [T + 1, size].
+        controls: columns of each Control, int64 [T, size].
+    """
+
+    steps: int
+    states: dict[str, Tensor]
+    controls: dict[str, Tensor]
