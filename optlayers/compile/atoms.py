@@ -14,7 +14,7 @@ import cvxpy as cp
 Twin = Callable[..., cp.Expression]
 
 
-class TwinRefused(Exception):  # noqa: N818
+class TwinRefused(Exception):
     """An atom that cvxpy would give another meaning; says which and what to do."""
 
 
@@ -200,22 +200,24 @@ def diag(x: cp.Expression, k: int = 0) -> cp.Expression:
 
 def concatenate(*pieces: cp.Expression, axis: int | None = 0) -> cp.Expression:
     """Pieces along an axis they have."""
-    return cp.concatenate(pieces, axis=axis)
+    if axis is not None:
+        axis %= pieces[0].ndim
+    return cp.concatenate(list(pieces), axis=axis)
 
 
 def stack(*pieces: cp.Expression, axis: int = 0) -> cp.Expression:
     """Pieces along a new axis."""
-    return cp.stack(pieces, axis=axis)
+    return cp.stack(list(pieces), axis=axis)
 
 
 def hstack(*pieces: cp.Expression) -> cp.Expression:
     """Pieces side by side."""
-    return cp.hstack(pieces)
+    return cp.hstack(list(pieces))
 
 
 def vstack(*pieces: cp.Expression) -> cp.Expression:
     """Pieces one above the other."""
-    return cp.vstack(pieces)
+    return cp.vstack(list(pieces))
 
 
 # cvxpy's own functions, taken as they are.

@@ -21,7 +21,7 @@ Options = Mapping[str, Any]
 StagedTwin = Callable[[str, Arguments, Flags, Options], cp.Expression]
 
 
-class NoStagedTwin(Exception):  # noqa: N818
+class NoStagedTwin(Exception):
     """The atom has no vectorized form on these arguments."""
 
 
@@ -156,7 +156,9 @@ def _vdot(name: str, arguments: Arguments, staged: Flags, options: Options):
 
 
 def _outer(name: str, arguments: Arguments, staged: Flags, options: Options):
-    x, y = (_flat(one) if flag else one for one, flag in zip(arguments, staged))
+    x, y = (
+        _flat(one) if flag else one for one, flag in zip(arguments, staged, strict=True)
+    )
     left = (x.shape[0], x.shape[1], 1) if staged[0] else (x.size, 1)
     right = (y.shape[0], 1, y.shape[1]) if staged[1] else (1, y.size)
     return cp.multiply(cp.reshape(x, left, order="C"), cp.reshape(y, right, order="C"))

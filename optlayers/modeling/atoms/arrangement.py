@@ -57,9 +57,9 @@ def diag(x: Tensor, k: int = 0) -> Tensor:
 
 
 def upper_tri(X: Tensor) -> Tensor:
-    """The entries above the diagonal, row by row."""
+    """The entries above the diagonal, row by row, as a column."""
     rows, columns = torch.triu_indices(*X.shape, offset=1, device=X.device)
-    return X[rows, columns]
+    return X[rows, columns][:, None]
 
 
 def cumsum(x: Tensor, axis: int | None = 0) -> Tensor:

@@ -107,9 +107,9 @@ def diag(shape: Shape, k: int = 0) -> Shape:
 
 
 def upper_tri(shape: Shape) -> Shape:
-    """Of the entries above the diagonal."""
+    """Of the entries above the diagonal, a column as in cvxpy."""
     square_matrix(shape)
-    return (shape[0] * (shape[0] - 1) // 2,)
+    return (shape[0] * (shape[0] - 1) // 2, 1)
 
 
 def _without(shape: Shape, axis: int) -> Shape:

@@ -99,8 +99,10 @@ def geo_mean(
 ) -> Tensor:
     """Weighted geometric mean; -inf where an entry with weight is negative."""
     flat = _join_last(x, axis)
-    weights = torch.ones(flat.shape[-1]) if p is None else torch.as_tensor(p)
-    weights = (weights / weights.sum()).to(flat)
+    weights = torch.ones(flat.shape[-1], dtype=flat.dtype, device=flat.device)
+    if p is not None:
+        weights = torch.as_tensor(p).to(weights)
+    weights = weights / weights.sum()
     flat = torch.where(weights > 0, flat, 1.0)
     positive = (flat > 0).all(dim=-1)
     inside = torch.where(positive[..., None], flat, 1.0)

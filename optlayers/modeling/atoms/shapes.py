@@ -12,7 +12,7 @@ Shape = tuple[int, ...]
 Axis = int | Sequence[int] | None
 
 
-class ShapeMismatch(ValueError):  # noqa: N818
+class ShapeMismatch(ValueError):
     """Shapes or options that an atom cannot take; the caller adds place and source."""
 
 
@@ -136,7 +136,7 @@ def quad_over_lin(
 
 def quad_form(x: Shape, P: Shape, **_: Any) -> Shape:
     """Of x' P x."""
-    if len(x) != 1 or P != x * 2:
+    if len(x) != 1 or x * 2 != P:
         raise ShapeMismatch(
             f"needs a vector [n] and a matrix [n, n], not {list(x)} and {list(P)}"
         )

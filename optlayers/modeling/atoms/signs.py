@@ -41,6 +41,16 @@ def magnitude(sign: Sign, **_: Any) -> Sign:
     return Sign.ZERO if sign is Sign.ZERO else Sign.NONNEG
 
 
+def positive_part(sign: Sign, **_: Any) -> Sign:
+    """That of max(x, 0)."""
+    return Sign.ZERO if sign.is_nonpos else Sign.NONNEG
+
+
+def negative_part(sign: Sign, **_: Any) -> Sign:
+    """That of max(-x, 0)."""
+    return positive_part(-sign)
+
+
 def of_sum(*signs: Sign, **_: Any) -> Sign:
     """That of a sum."""
     return reduce(add, signs)

@@ -13,11 +13,11 @@ Build = Callable[..., Any]
 Rule = Callable[..., Any]
 
 
-class Unlike(Exception):  # noqa: N818
+class Unlike(Exception):
     """This way of calling the function is no atom's."""
 
 
-# ---- makers of rules that differ in the atom's name only ------------------------------
+# ---- makers of rules that differ in the atom's name only -----------------------------
 
 
 def unary(name: str) -> Rule:
@@ -101,7 +101,7 @@ def joined(name: str) -> Rule:
     return lambda build, tensors: build(name, *tensors)
 
 
-# ---- arithmetic -----------------------------------------------------------------------
+# ---- arithmetic ----------------------------------------------------------------------
 
 
 def add(build: Build, input: Any, other: Any, alpha: float = 1) -> Any:
@@ -173,7 +173,7 @@ def linear(build: Build, input: Any, weight: Any, bias: Any = None) -> Any:
     return product if bias is None else build("add", product, bias)
 
 
-# ---- norms ----------------------------------------------------------------------------
+# ---- norms ---------------------------------------------------------------------------
 
 
 def vector_norm(
@@ -214,7 +214,7 @@ def matrix_norm(
     return build("norm", A, p=ord)
 
 
-# ---- along one axis -------------------------------------------------------------------
+# ---- along one axis ------------------------------------------------------------------
 
 
 def cumsum(build: Build, input: Any, dim: int) -> Any:
@@ -242,7 +242,7 @@ def concatenate(build: Build, tensors: Sequence[Any], dim: int = 0) -> Any:
     return build("concatenate", *tensors, axis=dim)
 
 
-# ---- other shapes ---------------------------------------------------------------------
+# ---- other shapes --------------------------------------------------------------------
 
 
 def reshape(build: Build, input: Any, *shape: Any, **other: Any) -> Any:
@@ -327,7 +327,7 @@ def diag_embed(build: Build, input: Any, offset: int = 0, **other: Any) -> Any:
     return build("diag", input, k=offset)
 
 
-# ---- shared ---------------------------------------------------------------------------
+# ---- shared --------------------------------------------------------------------------
 
 _OPERANDS = ("input", "self", "other", "tensor", "mat2", "vec", "vec2")
 
