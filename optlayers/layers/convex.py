@@ -16,6 +16,7 @@ from optlayers.functional.differentiate import Built, Solved, differentiable_sol
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import make_plan
 from optlayers.layers.result import Result
+from optlayers.programs.cone_program import ConeProgram
 from optlayers.solution import Status
 from optlayers.solvers.plan import Plan
 
@@ -56,8 +57,7 @@ class ConvexRoute:
 
         def leaves_of(inputs: Sequence[Tensor]) -> list[Tensor]:
             values = dict(zip(names, inputs, strict=True))
-            leaves = template.evaluate_leaves(values, captured)
-            return [leaf.double() for leaf in leaves]
+            return template.evaluate_leaves(values, captured)
 
         def build(inputs: Sequence[Tensor], batch: int) -> Built:
             return Built(*template.bind(leaves_of(inputs), batch))
@@ -76,12 +76,16 @@ class ConvexRoute:
         )
         return self._name(solved, batch_shape, dtype, options)
 
+    def prepare(self, options: SolveOptions) -> None:
+        """Choose solvers ahead of the first call, which may be a traced one."""
+        self._plan(options)
+
     def _plan(self, options: SolveOptions) -> Plan:
         plan = self._plans.get(options)
         if plan is None:
             template = self.template
             plan = make_plan(
-                template.structure,
+                self._empty_program(),
                 options,
                 subject=self.subject,
                 row_names=template.row_names,
@@ -90,6 +94,13 @@ class ConvexRoute:
             )
             plan = self._plans.setdefault(options, plan)
         return plan
+
+    def _empty_program(self) -> ConeProgram:
+        """A program of the right structure; solvers are chosen by structure alone."""
+        leaves = [
+            torch.zeros(leaf.size, dtype=torch.float64) for leaf in self.template.leaves
+        ]
+        return self.template.bind(leaves, 1)[0]
 
     def _name(
         self,

@@ -66,8 +66,8 @@ class Layer(nn.Module):
         self._prepare_routes()
         shapes = {name: tuple(self._read(name).shape) for name in self._bound}
         self.sizes = declared.infer_sizes(shapes, self.sizes)
-        if self._sizes_known():
-            self._route(self.sizes)
+        if self._sizes_known() and self._classify()[0] is Kind.CONVEX:
+            self._route(self.sizes).prepare(self.options)
 
     # ---- what a user reads -------------------------------------------------------
 
@@ -277,7 +277,17 @@ class Layer(nn.Module):
             return self._routes[key]
 
     def _make_route(self, sizes: Mapping[str, int]) -> ConvexRoute:
-        ...
+        declared = self.problem.declared
+        try:
+            template = self.problem.template(sizes, self.steps)
+        except NotConvex as reason:
+            if declared.convex:
+                raise
+            raise SolverRefused(
+                f"{declared.name} is not convex, and this version has solvers for "
+                f"convex problems only.\n  {reason}"
+            ) from None
+        return ConvexRoute(template, declared.name)
 
     def _classify(self) -> tuple[Kind, str]:
         if not self._sizes_known():
@@ -289,6 +299,8 @@ class Layer(nn.Module):
         try:
             template = self.problem.template(self.sizes, self.steps)
         except NotConvex as reason:
+            if self.problem.declared.convex:
+                raise
             return Kind.MINIMIZE, str(reason)
         return Kind.CONVEX, template.why
 
@@ -319,14 +331,13 @@ def _count(name: str, value: Any) -> Any:
 
 
 def _tensor(name: str, value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
     try:
-        return torch.as_tensor(value).to(torch.get_default_dtype()) if not isinstance(
-            value, Tensor
-        ) else value
+        return torch.as_tensor(value).to(torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as reason:
         raise ParameterError(
             f"{name}: {type(value).__name__} is no tensor, array or number ({reason})."
         ) from None
 
 
-__all__ = ["Layer", "SolverRefused"]

@@ -8,8 +8,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from torch import Tensor
-
 from optlayers.compile.convex import ConvexTemplate, compile_convex
 from optlayers.errors import NotConvex
 from optlayers.layers.layer import Layer
@@ -82,9 +80,8 @@ class Problem:
     def _compile(
         self, sizes: Mapping[str, int], steps: int | None
     ) -> ConvexTemplate | NotConvex:
-        declaration = self.declared.trace(sizes, steps)
         try:
-            return compile_convex(declaration)
+            return compile_convex(self.declared.trace(sizes, steps))
         except NotConvex as reason:
             return reason
 
@@ -125,11 +122,4 @@ def problem(
     """
     if function is None:
         return lambda later: problem(later, convex=convex)
-    declared = declare(function, convex=convex)
-    made = Problem(declared)
-    if declared.is_sized:
-        made._compile_at_decoration()
-    return made
-
-
-__all__ = ["Problem", "Tensor", "problem"]
+    return Problem(declare(function, convex=convex))

@@ -73,7 +73,7 @@ def parameter_cases():
             yield pytest.param(specimen, name, id=f"{specimen.name}-{name}")
 
 
-@pytest.mark.parametrize(("specimen", "name"), parameter_cases())
+@pytest.mark.parametrize(("specimen", "name"), list(parameter_cases()))
 def test_gradients_agree_with_central_differences(specimen, name):
     layer = layer_of(specimen)
     parameters = specimen.batch(3, seed=2)
