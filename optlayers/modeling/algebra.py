@@ -178,7 +178,7 @@ class Algebra(ABC):
 
 
 def _reduction(axis: Any, keepdims: bool, other: dict[str, Any]) -> tuple[Any, bool]:
-    """Torch's spelling (dim, keepdim), and what numpy passes from np.sum(expression)."""
+    """Read the spelling of torch (dim, keepdim) too, and what np.sum passes along."""
     axis = other.pop("dim", axis)
     keepdims = other.pop("keepdim", keepdims)
     unknown = [name for name, value in other.items() if value is not None]

@@ -16,7 +16,7 @@ def constant_tensor(value: Any) -> Tensor:
     Raises:
         DeclarationError: something that is none of these, with what to do about it.
     """
-    if isinstance(value, float | int):
+    if isinstance(value, float | int) and value == value:
         return torch.tensor(float(value), dtype=torch.float64)
     if isinstance(value, Tensor):
         check_constant(value)
@@ -25,6 +25,8 @@ def constant_tensor(value: Any) -> Tensor:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise DeclarationError(_refusal(value)) from None
+    if bool(np.isnan(array).any()):
+        raise DeclarationError(_refusal(value))
     return torch.from_numpy(array)
 
 
@@ -67,4 +69,6 @@ def _refusal(value: Any) -> str:
         return f"the function {shown} is no term; call it, as in {shown}(x)."
     if value is None:
         return "None is no term; did a function forget to return its result?"
+    if isinstance(value, float | np.ndarray | np.number):
+        return "NaN is no constant; a constraint or cost with NaN means nothing."
     return f"{value!r} ({kind}) is no number, array or tensor."

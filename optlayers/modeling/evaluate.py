@@ -156,8 +156,9 @@ class _Program:
 
     def captured_names(self) -> tuple[str, ...]:
         """Captured parameters and modules that are read, each once."""
-        kinds = _Learned | _ModuleCall
-        found = (one.name for one in self.lines if isinstance(one, kinds))
+        found = (
+            one.name for one in self.lines if isinstance(one, _Learned | _ModuleCall)
+        )
         return tuple(dict.fromkeys(found))
 
     def slot_of(self, expression: Expression) -> int:

@@ -17,7 +17,7 @@ from optlayers.modeling.atoms import ATOMS, translate
 from optlayers.modeling.constants import check_constant, constant_tensor, sign_of
 from optlayers.modeling.constraints import Between, Constraint
 from optlayers.modeling.fields import Field
-from optlayers.modeling.foreign import record
+from optlayers.modeling.foreign import Likeness, record
 from optlayers.modeling.indexing import Step, index_entries, select
 from optlayers.modeling.inference import (
     broadcast,
@@ -32,7 +32,7 @@ from optlayers.modeling.origin import Origin
 from optlayers.modeling.signs import Sign
 from optlayers.modeling.stages import at_stage, shifted, summed
 from optlayers.modeling.torch_functions import (
-    refuse_writing,
+    refuse_access,
     relation,
     tensor_method,
 )
@@ -50,8 +50,8 @@ class Expression(Algebra):
         an index or mask}; "learned" {name, tensor: nn.Parameter}; "index" {index:
         tuple}; "next" {shift}; "at" {stage}, unstaged; "stages" {index: slice or tuple
         of ints}, unstaged, [length, *shape]; "total" {}, unstaged; "torch" {function,
-        arguments, keywords, output}; "module" {name, module, arguments, keywords,
-        output}; "assert" {attribute: nonneg, nonpos or psd}.
+        arguments, keywords, output, dtype}; "module" {name, module, arguments,
+        keywords, output, dtype}; "assert" {attribute: nonneg, nonpos or psd}.
         `output` is the position in a returned tuple, or None.
 
     Attributes:
@@ -310,7 +310,7 @@ def as_expression(value: Any) -> Expression:
 def call_torch(function: Any, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """What a torch function called on expressions builds."""
     try:
-        refuse_writing(function)
+        refuse_access(function, values)
         related = relation(function)
     except DeclarationError as reason:
         raise located(reason) from None
@@ -348,22 +348,22 @@ def _called(
     call = record(function, values, named, _as_argument)
     stages = infer_stages(name, call.arguments)
 
-    def node(shape: Any, output: int | None) -> Any:
-        if not isinstance(shape, torch.Size):
-            return shape
-        chosen = {**options, **call.options, "output": output}
+    def node(returned: Any, output: int | None) -> Any:
+        if not isinstance(returned, Likeness):
+            return returned
+        found = {"output": output, "dtype": returned.dtype}
         return Expression(
             name,
             call.arguments,
-            chosen,
-            tuple(shape),
+            {**options, **call.options, **found},
+            returned.shape,
             stages,
             Sign.UNKNOWN,
             Origin.here(),
         )
 
     if isinstance(call.returned, list):
-        return tuple(node(shape, place) for place, shape in enumerate(call.returned))
+        return tuple(node(one, place) for place, one in enumerate(call.returned))
     return node(call.returned, None)
 
 

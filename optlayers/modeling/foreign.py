@@ -56,6 +56,19 @@ def _take(template: Any, taken: list[Any]) -> Any:
     return template
 
 
+@dataclass(frozen=True)
+class Likeness:
+    """What is known of a tensor without its values.
+
+    Attributes:
+        shape: of one sample.
+        dtype: a floating one stands for whichever the values have.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
 @dataclass(frozen=True, eq=False)
 class Call:
     """A call recorded once.
@@ -63,7 +76,7 @@ class Call:
     Attributes:
         arguments: the expressions among its arguments, constants included.
         options: {"arguments", "keywords"}, its own arguments with slots for these.
-        returned: what it returns, with shapes (`torch.Size`) for tensors; a list for
+        returned: what it returns, with a `Likeness` for each tensor; a list for
             several.
     """
 
@@ -116,13 +129,18 @@ def _try_call(
             returned = function(*fill(template[0], values), **fill(template[1], values))
         except (RuntimeError, ValueError, TypeError, IndexError) as reason:
             raise ShapeError(_first_sentence(reason)) from None
-    return _shapes(returned)
+    return _likeness(returned)
 
 
 def _dtype_of(node: "Expression", floating: torch.dtype) -> torch.dtype:
-    if node.name == "constant" and not node.options["value"].is_floating_point():
-        return node.options["value"].dtype
-    return floating
+    while node.name == "index":
+        (node,) = node.arguments
+    known = floating
+    if node.name == "constant":
+        known = node.options["value"].dtype
+    elif node.name in ("torch", "module"):
+        known = node.options["dtype"]
+    return floating if known.is_floating_point else known
 
 
 def _home(module: nn.Module) -> tuple[torch.dtype, torch.device | None]:
@@ -133,11 +151,11 @@ def _home(module: nn.Module) -> tuple[torch.dtype, torch.device | None]:
     return torch.get_default_dtype(), None
 
 
-def _shapes(returned: Any) -> Any:
+def _likeness(returned: Any) -> Any:
     if isinstance(returned, Tensor):
-        return torch.Size(returned.shape)
+        return Likeness(tuple(returned.shape), returned.dtype)
     if isinstance(returned, tuple | list):
-        return [_shapes(one) for one in returned]
+        return [_likeness(one) for one in returned]
     if returned is None or isinstance(returned, bool | int | float | str | torch.dtype):
         return returned
     raise DeclarationError(

@@ -92,6 +92,8 @@ def _check_written_out(
 
 def _mixture(arguments: Sequence["Expression"], plain: "Expression") -> str:
     staged = next(one for one in arguments if one.stages is not None)
+    if plain.name == "negate":
+        (plain,) = plain.arguments
     names = [one.name for one in fields_of((staged,)) if one.knots is not None]
     whole = ", ".join(f"{name}[:]" for name in names[:3])
     return (
@@ -139,6 +141,8 @@ def describe(expression: "Expression") -> str:
         return expression.options["name"]
     if expression.name == "constant" and not expression.shape:
         return f"{expression.options['value'].item():g}"
+    if expression.name == "negate":
+        return f"-{describe(expression.arguments[0])}"
     text = expression.origin.text
     return text if 0 < len(text) <= 40 else f"the {expression.name}"
 

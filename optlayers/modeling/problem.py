@@ -16,11 +16,11 @@ from optlayers.modeling.declaration import (
     attribute_constraints,
     field_expression,
 )
-from optlayers.modeling.expressions import call_module
+from optlayers.modeling.expressions import call_module, call_torch
 from optlayers.modeling.fields import RESERVED, Field, Role
 from optlayers.modeling.origin import Origin
 from optlayers.modeling.sizes import check_sizes, infer_sizes
-from optlayers.modeling.tracing import tracing
+from optlayers.modeling.tracing import Body, tracing
 from optlayers.modeling.verbs import Goal
 
 __all__ = ["Declaration", "DeclaredProblem", "declare"]
@@ -147,7 +147,8 @@ class DeclaredProblem:
     ) -> Declaration:
         bound = {n: one.bind(n, sizes, steps) for n, one in self.fields.items()}
         values = {name: field_expression(one) for name, one in bound.items()}
-        with tracing(Captures(objects), call_module) as captures:
+        captures = Captures(objects)
+        with tracing(Body(captures, call_module, call_torch)):
             goal = self.function(**values)
         if not isinstance(goal, Goal):
             raise DeclarationError(self._not_a_goal(goal))
@@ -184,7 +185,8 @@ class DeclaredProblem:
         if returned is None:
             what = "returns nothing; did you forget `return`?"
         else:
-            what = f"returns a {type(returned).__name__}."
+            kind = type(returned).__name__
+            what = f"returns {'an' if kind[0] in 'AEIO' else 'a'} {kind}."
         return (
             f"{place}: {self.name} {what}\n  End it with return minimize(objective, "
             "constraint, ...) or return maximize(...)."

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from optlayers.errors import DeclarationError
 
 _RELATIONS = {"eq": "==", "le": "<=", "ge": ">="}
 _STRICT = {"lt": "<", "gt": ">", "ne": "!="}
+_READING = frozenset(
+    ("item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__array__")
+)
 _IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__")
 
 
@@ -22,7 +26,7 @@ def relation(function: Callable[..., Any]) -> str | None:
     """
     if not _is_method(function):
         return None
-    name = function.__name__
+    name = function.__name__.strip("_")
     if name in _STRICT:
         raise DeclarationError(
             f"{_STRICT[name]} has no closed feasible set; for a constraint write <=, "
@@ -31,8 +35,8 @@ def relation(function: Callable[..., Any]) -> str | None:
     return _RELATIONS.get(name)
 
 
-def refuse_writing(function: Callable[..., Any]) -> None:
-    """Refuse calls that write into a tensor or read one at an expression.
+def refuse_access(function: Callable[..., Any], values: tuple[Any, ...]) -> None:
+    """Refuse calls that write an expression, read one, or use it as an index.
 
     Raises:
         DeclarationError: such a call.
@@ -44,7 +48,12 @@ def refuse_writing(function: Callable[..., Any]) -> None:
             "while the problem is declared.\n  Build a new one with torch.stack or "
             "torch.cat."
         )
-    if name == "__getitem__":
+    if name in _READING:
+        raise DeclarationError(
+            f"{name} would freeze what is learned at its present value.\n  Keep the "
+            "tensor: its torch functions are recorded; detach() freezes it on purpose."
+        )
+    if name == "__getitem__" and not isinstance(values[0], nn.Parameter):
         raise DeclarationError(
             "an expression cannot be an index, it has no value while the problem is "
             "declared.\n  Index with numbers; for sizes use x.shape."
@@ -58,4 +67,5 @@ def tensor_method(name: str) -> Callable[..., Any] | None:
 
 
 def _is_method(function: Callable[..., Any]) -> bool:
-    return type(function).__name__ in ("method_descriptor", "wrapper_descriptor")
+    qualified = getattr(function, "__qualname__", "")
+    return qualified.startswith(("Tensor.", "TensorBase."))
