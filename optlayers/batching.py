@@ -44,7 +44,7 @@ def align(
             if leading[name] != batch_shape:
                 value = value.expand(batch_shape + sample)
             if len(batch_shape) != 1:
-                value = value.reshape((count,) + tuple(sample))
+                value = value.reshape((count, *sample))
         aligned[name] = value
     return aligned, batch_shape
 

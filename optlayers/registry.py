@@ -146,7 +146,7 @@ def refresh() -> None:
 
 
 def did_you_mean(name: str, known: Any) -> str:
-    """" Did you mean 'x'?", or nothing if no known name is near."""
+    """A question that names the nearest known name, or nothing if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
@@ -163,7 +163,10 @@ def _willing(program: Program, refusals: list[str]) -> Iterator[Solver]:
             reason = solver.refuses(program)
         except Exception as error:
             # A third party's fault must not keep the others from being asked.
-            reason = f"failed when asked ({type(error).__name__}: {error})."
+            refusals.append(
+                f"{name}: failed when asked ({type(error).__name__}: {error})."
+            )
+            continue
         if reason is None:
             yield solver
         else:

@@ -18,9 +18,7 @@ def test_nobody_with_a_batch_means_one_sample():
 
 def test_a_shared_tensor_stays_as_it_is():
     shared = torch.ones(2, 3)
-    aligned, shape = align(
-        {"A": shared, "b": torch.ones(4, 5, 2)}, {"A": 2, "b": 1}
-    )
+    aligned, shape = align({"A": shared, "b": torch.ones(4, 5, 2)}, {"A": 2, "b": 1})
     assert shape == (4, 5)
     assert aligned["A"] is shared
     assert aligned["b"].shape == (20, 2)

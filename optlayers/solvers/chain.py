@@ -26,7 +26,10 @@ from optlayers.solvers.plan import Plan, sample_ndims
 Outcome = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 # Statuses that stand once they are proven: no other solver need be asked.
-_FINAL = (Status.SOLVED, Status.INFEASIBLE, Status.UNBOUNDED)
+_FINAL = torch.tensor(
+    [int(s) for s in (Status.SOLVED, Status.INFEASIBLE, Status.UNBOUNDED)],
+    dtype=torch.int8,
+)
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,7 @@ def _fall_back(
 ) -> None:
     """Ask the other solvers for the samples that are neither solved nor hopeless."""
     for solver in plan.solvers[1:]:
-        is_final = sum(best.status == status for status in _FINAL)
-        pending = (is_final == 0).nonzero()[:, 0]
+        pending = (~torch.isin(best.status, _FINAL)).nonzero()[:, 0]
         if len(pending) == 0:
             return
         some = program.select(pending)

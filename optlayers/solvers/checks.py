@@ -102,9 +102,9 @@ class Check:
         if self.attribute == "symmetric":
             return self._is_symmetric(samples)
         if self.attribute == "psd":
-            return self._is_symmetric(samples) & _is_psd(samples)
-        excess = np.stack([self._excess(one) for one in samples]) if len(samples) else 0
-        return (np.asarray(excess) <= 0).reshape(len(samples), -1).all(1)
+            return np.logical_and(self._is_symmetric(samples), _is_psd(samples))
+        keeps = [bool((self._excess(one) <= 0).all()) for one in samples]
+        return np.array(keeps, dtype=bool)
 
     def _excess(self, one: NDArray[Any]) -> NDArray[Any]:
         """By how much each entry of one sample breaks the promise; positive is bad."""
@@ -125,7 +125,7 @@ class Check:
         if samples.size == 0:
             return np.ones(len(samples), bool)
         gap = np.abs(samples - samples.swapaxes(-1, -2)).max((-2, -1))
-        return ~(gap > _rounding(samples))
+        return np.asarray(gap <= _rounding(samples))
 
 
 def _is_psd(samples: NDArray[Any]) -> Flags:
@@ -151,7 +151,7 @@ def _rounding(samples: NDArray[Any]) -> NDArray[Any]:
 def first_faults(
     checks: Sequence[Check], values: Sequence[NDArray[Any]], batch_size: int
 ) -> tuple[NDArray[np.int8], NDArray[np.int64]] | None:
-    """The status of every sample and the check it breaks first, or None if all keep all.
+    """The status of every sample and the check it breaks first; None if all is well.
 
     Returns:
         Statuses int8 [B] and indices into `checks` int64 [B] (-1: none), or None.

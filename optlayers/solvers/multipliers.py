@@ -1,8 +1,8 @@
 """Least-norm multipliers where the constraints do not determine them.
 
-At a solution x every y with A'y = -(P x + q), y >= 0 on active inequalities and y = 0 on
-inactive ones is a multiplier. When the active rows of A are dependent (LICQ fails) there
-may be many; the shortest is the one reported, and the sample is flagged.
+At a solution x every y with A'y = -(P x + q), y >= 0 on active inequalities and y = 0
+on inactive ones is a multiplier. When the active rows of A are dependent (LICQ fails)
+there may be many; the shortest is the one reported, and the sample is flagged.
 """
 
 from typing import NamedTuple
@@ -99,7 +99,7 @@ def shorten_multipliers(
 
 
 def least_norm(A: Array, y: Array, is_free: NDArray[np.bool_]) -> Array | None:
-    """The shortest z with A'z = A'y and z >= 0 where not free; None if y is the only one.
+    """The shortest z with A'z = A'y, z >= 0 where not free; None if y is the only one.
 
     Args:
         A: active rows, [k, n].
@@ -132,7 +132,7 @@ def _is_only_point(N: Array) -> bool:
 
 
 def _nearest(q: Array, rows: Array, limits: Array) -> tuple[Array | None, Array]:
-    """The w that minimizes |w|^2/2 + q'w subject to rows w <= limits, and multipliers."""
+    """The w that minimizes |w|^2/2 + q'w, rows w <= limits; and the multipliers."""
     count, size = rows.shape
     w, _, flag, report = daqp.solve(
         np.eye(size), q, np.ascontiguousarray(rows), limits, np.full(count, -1e30),

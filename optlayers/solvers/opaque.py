@@ -94,11 +94,14 @@ def _solve(
     if start is not None:
         start = start.to("cpu", torch.float64)
     outcome = run(own, program, [t.cpu() for t in checked], start, batch_shape)
-    return tuple(t.to(device) for t in outcome)
+    if device.type == "cpu":
+        return outcome
+    point, status, steps, residual, seconds, unique = (t.to(device) for t in outcome)
+    return point, status, steps, residual, seconds, unique
 
 
 @_solve.register_fake
-def _(program_tensors, checked, start, plan, batch_shape):  # noqa: ANN001, ANN202
+def _(program_tensors, checked, start, plan, batch_shape):
     q, b = program_tensors[-3], program_tensors[-1]
     batch = q.shape[0]
     return (
@@ -112,7 +115,7 @@ def _(program_tensors, checked, start, plan, batch_shape):  # noqa: ANN001, ANN2
 
 
 @_solve.register_vmap
-def _(info, in_dims, program_tensors, checked, start, plan, batch_shape):  # noqa: ANN001, ANN202
+def _(info, in_dims, program_tensors, checked, start, plan, batch_shape):
     """Flatten the mapped axis V into the batch, outermost: B becomes V * B."""
     own = plan_of(plan)
     count, batch = info.batch_size, math.prod(batch_shape)

@@ -40,9 +40,7 @@ def get_num_threads() -> int:
     return _requested or torch.get_num_threads()
 
 
-def per_instance(
-    prepare: Callable[[], Callable[[int], None]], batch_size: int
-) -> None:
+def per_instance(prepare: Callable[[], Callable[[int], None]], batch_size: int) -> None:
     """Solve samples 0..B - 1, each exactly once.
 
     The first sample is solved here; when the time it took says that the rest is worth

@@ -27,7 +27,7 @@ def test_the_solver_conforms(name):
 def test_daqp_and_clarabel_agree(n, zero, nonneg, is_shared):
     program = random_program(6, n, zero, nonneg, is_shared)
     first, second = (registry.create("convex", name).solve(program) for name in BOTH)
-    # Clarabel stops at a gap of 1e-10, hence at distances of its square root times 1e-1.
+    # Clarabel stops at a gap of 1e-10; distances are of the order of its square root.
     assert_close(first.value, second.value, atol=1e-6, rtol=0)
     assert_close(first.duals["y"], second.duals["y"], atol=1e-5, rtol=1e-5)
 
@@ -151,7 +151,9 @@ def test_daqp_refuses_other_cones_and_large_programs():
     daqp = registry.create("convex", "daqp", max_size=2)
     zeros = torch.zeros(1, 3).double()
     ball = ConeProgram(None, zeros, torch.eye(3).double(), zeros, Cones(soc=(3,)))
-    assert daqp.refuses(ball) == "takes equalities and inequalities only, no other cones."
+    assert (
+        daqp.refuses(ball) == "takes equalities and inequalities only, no other cones."
+    )
     box = ConeProgram(None, zeros, torch.eye(3).double(), zeros, Cones(nonneg=3))
     assert daqp.refuses(box) == "is dense; 3 variables exceed its max_size=2."
 

@@ -35,7 +35,7 @@ def least_violation(A: Array, b: Array, zero: int) -> tuple[Array, Array]:
 
 
 def steepest_ray(P: Array, q: Array, A: Array, zero: int) -> Array:
-    """The direction nearest to -q along which nothing but the objective changes, [n]."""
+    """The direction nearest to -q along which only the objective changes, [n]."""
     m, n = A.shape
     rows = np.concatenate([P, A])
     sense = np.zeros(n + m, np.int32)

@@ -24,17 +24,20 @@ from optlayers.solvers.convex.arrays import Array, to_array
 from optlayers.solvers.convex.options import check_positive
 from optlayers.solvers.per_instance import per_instance
 
+# Its names come from a compiled module, which type checkers cannot read.
+_native: Any = clarabel
+
 Reader = Callable[[int], sparse.csc_matrix]
 
 _STATUSES = {
-    clarabel.SolverStatus.Solved: Status.SOLVED,
-    clarabel.SolverStatus.AlmostSolved: Status.SOLVED,
-    clarabel.SolverStatus.PrimalInfeasible: Status.INFEASIBLE,
-    clarabel.SolverStatus.AlmostPrimalInfeasible: Status.INFEASIBLE,
-    clarabel.SolverStatus.DualInfeasible: Status.UNBOUNDED,
-    clarabel.SolverStatus.AlmostDualInfeasible: Status.UNBOUNDED,
-    clarabel.SolverStatus.MaxIterations: Status.STEP_LIMIT,
-    clarabel.SolverStatus.MaxTime: Status.STEP_LIMIT,
+    _native.SolverStatus.Solved: Status.SOLVED,
+    _native.SolverStatus.AlmostSolved: Status.SOLVED,
+    _native.SolverStatus.PrimalInfeasible: Status.INFEASIBLE,
+    _native.SolverStatus.AlmostPrimalInfeasible: Status.INFEASIBLE,
+    _native.SolverStatus.DualInfeasible: Status.UNBOUNDED,
+    _native.SolverStatus.AlmostDualInfeasible: Status.UNBOUNDED,
+    _native.SolverStatus.MaxIterations: Status.STEP_LIMIT,
+    _native.SolverStatus.MaxTime: Status.STEP_LIMIT,
 }
 
 
@@ -83,7 +86,7 @@ class Clarabel:
             read_A = _reader(program.A, (m, n), upper=False)
 
             def solve(sample: int) -> None:
-                found = clarabel.DefaultSolver(
+                found = _native.DefaultSolver(
                     read_P(sample), q[sample], read_A(sample), b[sample], cones,
                     settings,
                 ).solve()  # fmt: skip
@@ -102,7 +105,7 @@ class Clarabel:
         )
 
     def _settings(self) -> Any:
-        settings = clarabel.DefaultSettings()
+        settings = _native.DefaultSettings()
         settings.verbose = False
         settings.max_threads = 1  # samples run side by side instead
         settings.max_iter = self.max_steps
@@ -117,13 +120,13 @@ class Clarabel:
 def _cones(cones: Cones) -> list[Any]:
     found: list[Any] = []
     if cones.zero:
-        found.append(clarabel.ZeroConeT(cones.zero))
+        found.append(_native.ZeroConeT(cones.zero))
     if cones.nonneg:
-        found.append(clarabel.NonnegativeConeT(cones.nonneg))
-    found += [clarabel.SecondOrderConeT(size) for size in cones.soc]
-    found += [clarabel.PSDTriangleConeT(order) for order in cones.psd]
-    found += [clarabel.ExponentialConeT() for _ in range(cones.exp)]
-    found += [clarabel.PowerConeT(exponent) for exponent in cones.power]
+        found.append(_native.NonnegativeConeT(cones.nonneg))
+    found += [_native.SecondOrderConeT(size) for size in cones.soc]
+    found += [_native.PSDTriangleConeT(order) for order in cones.psd]
+    found += [_native.ExponentialConeT() for _ in range(cones.exp)]
+    found += [_native.PowerConeT(exponent) for exponent in cones.power]
     return found
 
 

@@ -83,7 +83,7 @@ class Daqp:
 
     def solve(self, program: ConeProgram, start: Tensor | None = None) -> Solution:
         """Solve every sample; x [B, n] and duals "y", "s" [B, m] in float64."""
-        batch, n, m = program.batch_size, program.size, program.rows
+        batch, n = program.batch_size, program.size
         problem = _Problem.of(program)
         x, multipliers = np.zeros((batch, n)), np.zeros((batch, problem.width))
         flags, steps = np.zeros(batch, np.int64), np.zeros(batch, np.int64)
@@ -328,6 +328,4 @@ def _prove_failures(
 
 
 def _dense(matrix: Matrix) -> Array:
-    return to_array(
-        matrix.to_dense() if isinstance(matrix, PatternMatrix) else matrix
-    )
+    return to_array(matrix.to_dense() if isinstance(matrix, PatternMatrix) else matrix)
