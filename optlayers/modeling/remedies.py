@@ -74,7 +74,7 @@ def truth_remedy(origin: Origin, what: str) -> str:
         word = "and" if isinstance(node.op, ast.And) else "or"
         parts = [origin.source(value) for value in node.values]
         remedy = (
-            f"give both as constraints: {', '.join(parts)}"
+            f"give both: {', '.join(parts)}"
             if word == "and"
             else "a problem holds all of its constraints; split it into two problems"
         )
