@@ -131,7 +131,8 @@ def _quad_form(name: str, arguments: Arguments, staged: Flags, options: Options)
 
 def _matmul(name: str, arguments: Arguments, staged: Flags, options: Options):
     left, right = arguments
-    if all(staged):
+    ndims = (left.ndim - staged[0], right.ndim - staged[1])
+    if all(staged) or max(ndims) > 2:
         raise NoStagedTwin(name)
     if staged[0]:
         return left @ right
