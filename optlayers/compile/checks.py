@@ -7,6 +7,7 @@ from optlayers.compile.template import LeafCheck
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
+from optlayers.modeling.inference import describe
 from optlayers.solvers.checks import Check
 
 WORDS = {"nonneg": "ol.nonneg", "nonpos": "ol.nonpos", "psd": "ol.psd_matrix"}
@@ -37,7 +38,7 @@ def leaf_checks(
         for check in _field_checks(field)
     ]
     for one, position in asserted:
-        attribute, text = one.options["attribute"], one.arguments[0].origin.text
+        attribute, text = one.options["attribute"], describe(one.arguments[0])
         promise = f"{WORDS[attribute]}({text})"
         check = Check(text, attribute, promise, one.ndim)
         checks.append(LeafCheck(check, None, position))

@@ -51,7 +51,10 @@ def _compile(declaration: Declaration) -> ConvexTemplate:
     is_maximized = declaration.sense == "maximize"
     forms = AffineForms(layout, parametrics)
     parts = split_objective(declaration.objective, is_maximized, forms)
-    built = _build(declaration, parts, parametrics, is_isolated=False)
+    try:
+        built = _build(declaration, parts, parametrics, is_isolated=False)
+    except NotConvex as reason:
+        raise NotConvex(explain_not_convex(declaration) or str(reason)) from None
     if not built.problem.is_dcp():
         raise NotConvex(explain_not_convex(declaration))
     if not is_dpp(built.problem):

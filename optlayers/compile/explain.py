@@ -17,6 +17,7 @@ from optlayers.errors import NotConvex
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
+from optlayers.modeling.inference import describe
 from optlayers.programs.cones import Cones
 
 PRODUCTS = frozenset(("multiply", "matmul", "vdot", "outer", "kron"))
@@ -111,6 +112,10 @@ class _Search:
         self._seen.add(e)
         for one in e.arguments:
             yield from self._within(one)
+        if e.name == "quad_form" and self.parametrics.is_parametric(e):
+            # With a matrix known to be semidefinite it were a sum of squares by now.
+            yield _describe_quad_form(e)
+            return
         try:
             lowered = self.lowering.lower(e)
         except NotConvex as reason:
@@ -150,27 +155,20 @@ def _describe(e: Expression, lowered: cp.Expression, twins: list[cp.Expression])
             "convex nor concave."
         )
     if e.name == "sqrt" and e.arguments[0].name in ("sum_squares", "sum"):
-        inner = e.arguments[0].arguments[0].origin.text
+        inner = describe(e.arguments[0].arguments[0])
         return (
             f"{_quoted(e)} takes the concave root of a convex sum of squares, which is "
             f"convex only as a whole. Write ol.norm({_bare(inner)})."
         )
     own = "convex" if lowered.is_atom_convex() else "concave"
-    worst = (
-        next(
-            (one, twin)
-            for one, twin in zip(e.arguments, twins, strict=True)
-            if not twin.is_affine()
-        )
-        if any(not twin.is_affine() for twin in twins)
-        else (None, None)
-    )
-    if worst[0] is None:
+    pairs = zip(e.arguments, twins, strict=True)
+    worst = next((pair for pair in pairs if not pair[1].is_affine()), None)
+    if worst is None:
         return f"{_quoted(e)} is neither convex nor concave."
     argument, twin = worst
     return (
         f"{_quoted(e)} applies {e.name}, which is {own}, to "
-        f"`{argument.origin.text}`, which is {curvature(twin)}, and the rules of convex "
+        f"`{describe(argument)}`, which is {curvature(twin)}, and the rules of convex "
         "programming do not tell whether the result is convex. Its sign may be "
         "missing: declare what it is made of nonneg=True, or rewrite the composition."
     )
@@ -181,7 +179,7 @@ def _describe_product(e: Expression, twins: list[cp.Expression]) -> str:
     if e.name == "divide" and second.depends_on_variables:
         hint = ""
         if not first.depends_on_variables and first.sign.is_nonneg:
-            hint = f" If it is positive, write ol.inv_pos({second.origin.text})."
+            hint = f" If it is positive, write ol.inv_pos({describe(second)})."
         return (
             f"{_quoted(e)} divides by an expression that depends on variables, which "
             f"is neither convex nor concave.{hint}"
@@ -196,9 +194,9 @@ def _describe_product(e: Expression, twins: list[cp.Expression]) -> str:
     if first.depends_on_variables:
         factor, other, twin = second, first, twins[0]
     return (
-        f"{_quoted(e)} multiplies `{other.origin.text}`, which is {curvature(twin)}, by "
-        f"`{factor.origin.text}`, whose sign is unknown. Declare it nonneg=True, or "
-        f"write ol.nonneg({factor.origin.text})."
+        f"{_quoted(e)} multiplies `{describe(other)}`, which is {curvature(twin)}, by "
+        f"`{describe(factor)}`, whose sign is unknown. Declare it nonneg=True, or "
+        f"write ol.nonneg({describe(factor)})."
     )
 
 
@@ -207,9 +205,9 @@ def _describe_quad_form(e: Expression) -> str:
     if not argument.depends_on_variables or Q.depends_on_variables:
         return f"{_quoted(e)} has variables in its matrix; only the vector may have."
     return (
-        f"{_quoted(e)} is convex only if `{Q.origin.text}` is positive semidefinite, "
+        f"{_quoted(e)} is convex only if `{describe(Q)}` is positive semidefinite, "
         "which is not known. Declare it psd=True, or write "
-        f"ol.psd_matrix({Q.origin.text})."
+        f"ol.psd_matrix({describe(Q)})."
     )
 
 
@@ -235,7 +233,7 @@ def _relaxation(twin: cp.Expression) -> str:
 
 
 def _quoted(e: Expression) -> str:
-    return f"{e.origin.place}: `{e.origin.text}`"
+    return f"{e.origin.place}: `{describe(e)}`"
 
 
 def _bare(text: str) -> str:

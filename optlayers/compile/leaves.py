@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from optlayers.compile.parametric import Parametrics
 from optlayers.modeling.evaluate import Evaluator
 from optlayers.modeling.expressions import Expression
+from optlayers.modeling.inference import describe
 
 Captured = Mapping[str, nn.Module | Tensor]
 
@@ -195,7 +196,7 @@ def _leaf(expression: Expression) -> Leaf:
         (bare,) = bare.arguments
     return Leaf(
         expression=expression,
-        text=expression.origin.text,
+        text=describe(expression),
         shape=expression.shape,
         field=bare.options["field"].name if bare.name == "field" else None,
         assertion=(

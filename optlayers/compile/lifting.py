@@ -127,11 +127,8 @@ class Lifter:
         if not e.depends_on_variables:
             return self._scaled_parameters(factor, e, whole)
         fits = e.shape == whole.shape
-        if (
-            fits
-            and e.name in ("add", "negate")
-            or e.name in LINEAR
-            and not factor.shape
+        if (fits and e.name in ("add", "negate")) or (
+            e.name in LINEAR and not factor.shape
         ):
             arguments = tuple(
                 self.scale(factor, one, _scaled_place(factor, one, whole))

@@ -20,6 +20,7 @@ from optlayers.errors import NotConvex
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
+from optlayers.modeling.inference import describe
 
 
 class Lowering:
@@ -140,9 +141,7 @@ class Lowering:
                 return _stage_by_stage(e, arguments, staged)
         except (TwinRefused, cp.DCPError, ValueError, NotImplementedError) as reason:
             sentence = str(reason).strip().rstrip(".")
-            raise NotConvex(
-                f"{e.origin.place}: `{e.origin.text}`: {sentence}."
-            ) from None
+            raise NotConvex(f"{e.origin.place}: `{describe(e)}`: {sentence}.") from None
 
     def on_stages(self, e: Expression, stages: range | None) -> cp.Expression:
         """The lowered expression on some of its stages; as it is if it has none."""
@@ -170,7 +169,7 @@ def _stage_by_stage(
 
 
 def _no_twin(e: Expression) -> str:
-    place = f"{e.origin.place}: `{e.origin.text}`"
+    place = f"{e.origin.place}: `{describe(e)}`"
     if e.name == "module":
         return f"{place} calls a module on variables, of which nothing is known."
     name = getattr(e.options.get("function"), "__name__", e.name)

@@ -15,6 +15,7 @@ from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import Role
+from optlayers.modeling.inference import describe
 
 # The atoms that cvxpy writes with cones beyond zero, nonneg and soc.
 _ATOMS_OF_CONE: Mapping[str, frozenset[str]] = {
@@ -120,9 +121,9 @@ def refuse_cones(
         owner = form.row_owners[first]
         number = owners[owner] if owner >= 0 else -1
         raise NotSupported(
-            f"{_culprit(declaration, number, kind)} needs the {kind} cone, which is not "
-            "available in this version; zero, nonneg and soc are. Write it with affine, "
-            "quadratic and norm expressions."
+            f"{_culprit(declaration, number, kind)} needs the {kind} cone, which is "
+            "not available in this version; zero, nonneg and soc are. Write it with "
+            "affine, quadratic and norm expressions."
         )
 
 
@@ -135,7 +136,7 @@ def _culprit(declaration: Declaration, number: int, kind: str) -> str:
     for root in roots:
         found = _first_atom(root, _ATOMS_OF_CONE[kind])
         if found is not None:
-            return f"{found.origin.place}: `{found.origin.text}` in {label}"
+            return f"{found.origin.place}: `{describe(found)}` in {label}"
     return f"{declaration.name}: {label}"
 
 

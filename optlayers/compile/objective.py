@@ -1,11 +1,11 @@
 """Reads the quadratic and linear part of an objective off the declaration.
 
 A weighted square of an affine expression is expanded on the whole variables,
-w |S x + y|^2 = x'(S'wS)x + 2 (S'wy)'x + y'wy, its coefficients computed in torch: no
-auxiliary variables arise and no rule on parameters is broken. The rest is left to cvxpy.
+w |S x + y|^2 = x'(S'wS)x + 2 (S'wy)'x + y'wy, its coefficients computed in torch, so
+that no auxiliary variables arise. What is not of this kind is left to cvxpy.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 

@@ -209,8 +209,10 @@ def _same_options(first: Any, second: Any) -> bool:
         other = second[name]
         if one is other:
             continue
-        if isinstance(one, Tensor) or isinstance(other, Tensor):
-            return False
+        if isinstance(one, Tensor) and isinstance(other, Tensor):
+            if not torch.equal(one, other):
+                return False
+            continue
         if type(one) is not type(other) or not bool(np.all(one == other)):
             return False
     return True

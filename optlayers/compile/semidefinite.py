@@ -1,8 +1,8 @@
 """The symmetric root of a positive semidefinite matrix, differentiable where singular.
 
-R R = Q. The derivative solves R dR + dR R = dQ in the eigenbasis of R, with 1/(r_i + r_j)
-taken as zero where both eigenvalues vanish: exact in every direction that keeps Q
-positive semidefinite of the same rank, whatever eigenvalues coincide.
+R R = Q. The derivative solves R dR + dR R = dQ in the eigenbasis of R, 1/(r_i + r_j)
+being zero where both eigenvalues vanish: exact in every direction that keeps Q positive
+semidefinite and its rank, whatever eigenvalues coincide.
 """
 
 import torch

@@ -30,7 +30,86 @@ def limit_derivatives(value: Tensor, order: int) -> Tensor:
     if torch.compiler.is_compiling():
         # Zero, and so are its first `order` derivatives: t^(order + 1/2) at t = 0.
         return value + (value - value.detach()).pow(order + 0.5)
-    return _Limit.apply(value, _Wire.apply(value, order), order, order)
+    return _Limit.apply(value, value, order, order)
+
+
+class _Trap(torch.autograd.Function):
+    """Identity that no derivative may pass: whatever reaches it is one too many."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(point: Tensor, order: int) -> Tensor:
+        return point.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, ctx.order = inputs
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[None, None]:
+        if gradients[0] is not None:
+            _refuse(ctx.order)
+        return None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor | None:
+        # Refused one step later, by the `_Limit` that holds this: a trap is also made
+        # where a tangent is present that nobody asks for.
+        return None if tangents[0] is None else tangents[0].clone()
+
+
+class _Limit(torch.autograd.Function):
+    """Identity in `x` that may be differentiated `left` more times in `point`.
+
+    Its derivatives are again `_Limit`s, with `left` one smaller, that hold on to
+    `point`: for autograd they depend on it, also where they are constant in it, so that
+    the derivative one too many reaches the trap.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, point: Tensor, left: int, order: int) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, point, ctx.left, ctx.order = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(point)
+        ctx.save_for_forward(point)
+
+    @staticmethod
+    def again(ctx: Any, derivative: Tensor | None) -> Tensor:
+        (point,) = ctx.saved_tensors
+        if derivative is None:
+            derivative = torch.zeros_like(point)
+        if ctx.left == 1:
+            point = _Trap.apply(point, ctx.order)
+        return _Limit.apply(derivative, point, ctx.left - 1, ctx.order)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        if not ctx.left:
+            return gradient, torch.zeros_like(ctx.saved_tensors[0]), None, None
+        if _is_last():
+            return gradient, None, None, None
+        # The outermost x is the point, which the first gradient reaches anyway.
+        is_outermost = ctx.left == ctx.order
+        in_point = None if is_outermost else _Limit.again(ctx, None)
+        return _Limit.again(ctx, gradient), in_point, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor | None:
+        tangent, point_tangent, *_ = tangents
+        if ctx.left:
+            return _Limit.again(ctx, tangent)
+        if point_tangent is not None:
+            _refuse(ctx.order)
+        return tangent
 
 
 def _refuse(order: int) -> None:
@@ -40,84 +119,11 @@ def _refuse(order: int) -> None:
     )
 
 
-class _Wire(torch.autograd.Function):
-    """Identity that knows nothing to pass on: whatever reaches it is one too many.
-
-    It passes tangents, so that forward over anything still sees the dependence.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(value: Tensor, order: int) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        _, ctx.order = inputs
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> None:
-        if gradients[0] is not None:
-            _refuse(ctx.order)
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor | None:
-        return None if tangents[0] is None else tangents[0].clone()
-
-
-class _Limit(torch.autograd.Function):
-    """Identity in `x`, whose derivative is again a `_Limit`, with `left` one smaller.
-
-    `wire` depends on the point: it is saved, so that the derivative keeps a node that
-    is reached once `left` is used up.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, wire: Tensor, left: int, order: int) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        _, wire, ctx.left, ctx.order = inputs
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(wire)
-        ctx.save_for_forward(wire)
-
-    @staticmethod
-    def again(ctx: Any, derivative: Tensor | None) -> Tensor:
-        (wire,) = ctx.saved_tensors
-        if derivative is None:
-            derivative = torch.zeros_like(wire)
-        return _Limit.apply(derivative, wire, ctx.left - 1, ctx.order)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        if _is_last():
-            return gradient, None, None, None
-        if ctx.left:
-            return _Limit.again(ctx, gradient), None, None, None
-        return gradient, torch.zeros_like(ctx.saved_tensors[0]), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor | None:
-        tangent, wire_tangent, *_ = tangents
-        if ctx.left:
-            return _Limit.again(ctx, tangent)
-        if wire_tangent is not None:
-            _refuse(ctx.order)
-        return tangent
-
-
 def _is_last() -> bool:
     """Whether nothing can differentiate the derivative being taken now."""
     return not torch.is_grad_enabled() and forward_ad._current_level < 0
 
 
 # `apply` asks for the signature at each call; to find it takes half of a guard's time.
-for _forward in (_Wire.forward, _Limit.forward):
+for _forward in (_Trap.forward, _Limit.forward):
     _forward.__signature__ = signature(_forward)  # pyright: ignore

@@ -148,7 +148,7 @@ class AffineMap:
 def _sparse_map(matrix: sp.csc_matrix) -> SparseMap:
     """The form for one M, [r, size] with nonzero entries only."""
     entries = sp.coo_matrix(matrix)
-    rows, size = entries.shape
+    rows, size = matrix.get_shape()
     per_row = np.bincount(entries.row, minlength=rows)
     if per_row.max() <= 1:
         cols = np.zeros(rows, dtype=np.int64)

@@ -80,7 +80,7 @@ torch.library.define(
 def _invert(matrix: Tensor) -> tuple[Tensor, Tensor]:
     batch, n, _ = matrix.shape
     if batch == 0 or n == 0:
-        return torch.zeros_like(matrix), matrix.new_ones(batch)
+        return matrix.new_zeros(matrix.shape).mT, matrix.new_ones(batch)
     inverse, _ = torch.linalg.inv_ex(matrix)
     norm = torch.linalg.vector_norm
     condition = norm(matrix, dim=(1, 2)) * norm(inverse, dim=(1, 2))
@@ -98,17 +98,21 @@ torch.library.impl("optlayers::pseudo_inverse", "CompositeExplicitAutograd", _in
 
 @torch.library.register_fake("optlayers::pseudo_inverse")
 def _(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(matrix), matrix.new_empty(matrix.shape[0])
+    # `inv_ex` writes its result column by column.
+    return matrix.new_empty(matrix.shape).mT, matrix.new_empty(matrix.shape[0])
 
 
-@torch.library.register_vmap("optlayers::pseudo_inverse")
-def _(
+def _invert_mapped(
     info: Any, in_dims: tuple[int, ...], matrix: Tensor
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    """The rule for `vmap`: [V, B, n, n] is a batch of V * B."""
     stacked = matrix.movedim(in_dims[0], 0)
     inverse, condition = pseudo_inverse(stacked.flatten(0, 1))
     lead = stacked.shape[:2]
     return (inverse.unflatten(0, lead), condition.unflatten(0, lead)), (0, 0)
+
+
+torch.library.register_vmap("optlayers::pseudo_inverse", _invert_mapped)
 
 
 def _examine(matrix: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:

@@ -130,9 +130,7 @@ def _check_empty_batch(solver: Solver) -> None:
     program = _projection_on_a_box().program.select(torch.zeros(0, dtype=torch.int64))
     if solver.refuses(program) is None:
         found = solver.solve(program)
-        _require(
-            found.value.shape == (0, program.size), "an empty batch gives [0, n]."
-        )
+        _require(found.value.shape == (0, program.size), "an empty batch gives [0, n].")
 
 
 def _require(holds: bool, law: str) -> None:
@@ -222,5 +220,3 @@ def _one_bad_of_each() -> Example:
     law = "infeasible and unbounded samples say so and leave the others alone"
     status = _statuses(good, none, endless, good)
     return Example(law, ConeProgram(P, q, A, b, Cones(nonneg=2)), x, y, status)
-
-

@@ -316,9 +316,7 @@ CONVEX = (
         _draw_least_squares,
         _cvxpy_least_squares,
     ),
-    Specimen(
-        "relu", relu, lambda rng: {"y": 2 * rng.standard_normal(6)}, _cvxpy_relu
-    ),
+    Specimen("relu", relu, lambda rng: {"y": 2 * rng.standard_normal(6)}, _cvxpy_relu),
     Specimen(
         "sparsemax", sparsemax, lambda rng: {"z": rng.random(6)}, _cvxpy_sparsemax
     ),

@@ -33,9 +33,13 @@ def message(tmp_path, monkeypatch):
         spec = importlib.util.spec_from_file_location("planner", path)
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
-        with pytest.raises(OptlayersError) as caught:
+
+        def load_and_trace():
             spec.loader.exec_module(module)
             module.plan.trace(sizes, steps)
+
+        with pytest.raises(OptlayersError) as caught:
+            load_and_trace()
         return f"{type(caught.value).__name__}: {caught.value}"
 
     return run
@@ -111,8 +115,8 @@ def test_mixing_a_term_per_stage_with_a_written_out_trajectory_is_refused(messag
         return minimize(total(x @ x), moves=x.next == x[:-1] + u[:])
     """
     assert message(body, steps=3) == (
-        "DeclarationError: planner.py:9: `moves=x.next == x[:-1] + u[:]`: x.next [2] is "
-        "a term per stage, but x[:-1] + u[:] [3, 2] has the stages as its first axis."
+        "DeclarationError: planner.py:9: `moves=x.next == x[:-1] + u[:]`: x.next [2] "
+        "is a term per stage, but x[:-1] + u[:] [3, 2] has the stages as its first axis."
         "\n  Write the whole trajectory (x[:]) on both sides, or a term per stage "
         "(.next, .first, .at(k)) on both."
     )

@@ -1,5 +1,7 @@
 """Short ways for the tests to run a body and to evaluate what it built."""
 
+import inspect
+
 import torch
 
 from optlayers.modeling.evaluate import Evaluator
@@ -23,7 +25,7 @@ def built(body, steps=None, **sizes):
         kept.append(value)
         return goal
 
-    declaration.__signature__ = __import__("inspect").signature(body)
+    declaration.__signature__ = inspect.signature(body)
     trace(declaration, steps, **sizes)
     return kept[-1]
 

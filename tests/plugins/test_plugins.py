@@ -37,7 +37,9 @@ def run_with(tmp_path):
 def install_metadata(package: str, site: Path) -> None:
     """What an installer writes: the dist-info folder, entry points included."""
     project = tomllib.loads((HERE / package / "pyproject.toml").read_text())["project"]
-    folder = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    folder = (
+        site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    )
     folder.mkdir()
     (folder / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {project['name']}\n"
