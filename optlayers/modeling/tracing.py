@@ -56,6 +56,11 @@ def tracing(body: Body) -> Iterator[None]:
         _running.body = before
 
 
+def is_running() -> bool:
+    """Whether a body is running in this thread."""
+    return _body() is not None
+
+
 def captured_name(value: nn.Parameter | nn.Module) -> str:
     """The name under which a parameter or module is registered."""
     body = _body()
