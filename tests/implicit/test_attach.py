@@ -5,6 +5,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 from torch.testing import assert_close
 
 from optlayers.implicit.attach import attach, attach_gradient
+from optlayers.linalg.pattern import PatternMatrix
 from optlayers.programs.cone_program import ConeProgram
 from optlayers.programs.cones import Cones
 from tests.programs.known import (
@@ -41,14 +42,6 @@ def solution_map(cones, start, order=1):
 def map_at(cones, value, order=1):
     """(P, q, A, b) -> z for the numbers that `value` solves: traceable everywhere."""
     return lambda *numbers: attach_gradient(value, built(numbers, cones), order)
-
-
-def second_derivative_of(solve, numbers, weight):
-    """A vector that all second derivatives enter."""
-    total = (solve(*numbers) * weight).sum()
-    firsts = torch.autograd.grad(total, numbers, create_graph=True)
-    mixed = sum((first * first.detach().cos()).sum() for first in firsts)
-    return torch.autograd.grad(mixed, numbers)
 
 
 def test_equality_constrained_programs_have_the_derivative_of_their_linear_system():
@@ -119,15 +112,15 @@ def test_first_derivatives_pass_gradcheck_in_every_mode(cones, is_shared):
 @CONES
 @SHARED
 def test_second_derivatives_pass_gradgradcheck_at_order_two(cones, is_shared):
-    program, point = known_program(cones, is_shared=is_shared, batch=2, n=3)
+    program, point = known_program(cones, is_shared=is_shared, batch=1)
     solve = solution_map(cones, point, order=2)
     assert gradgradcheck(solve, tuple(numbers_of(program)), check_batched_grad=True)
 
 
 def test_third_derivatives_are_right_at_order_three():
-    program, point = known_program(SOCP, batch=1, n=2)
+    program, point = known_program(Cones(zero=1, soc=(3,)), batch=1, n=2)
     numbers = tuple(numbers_of(program))
-    solve = solution_map(SOCP, point, order=3)
+    solve = solution_map(program.cones, point, order=3)
 
     def slopes(*numbers):
         return torch.autograd.grad(solve(*numbers).sum(), numbers, create_graph=True)
@@ -158,7 +151,7 @@ def test_forward_and_reverse_jacobians_agree(cones):
 @pytest.mark.parametrize("outer", [jacfwd, jacrev])
 @pytest.mark.parametrize("inner", [jacfwd, jacrev])
 def test_every_nesting_gives_the_same_hessian_at_order_two(cones, outer, inner):
-    program, point = known_program(cones, batch=1, n=3)
+    program, point = known_program(cones, batch=1)
     P, q, A, b = program.tensors()
 
     def total(q, A):
@@ -251,6 +244,20 @@ def test_shared_matrices_collect_the_sum_of_their_samples():
     assert_close(numbers[2].grad, apart)
 
 
+@SHARED
+def test_gradients_of_patterns_are_those_of_the_dense_matrix_on_the_pattern(is_shared):
+    program, point = known_program(QP, is_shared=is_shared)
+    P, q, A, b = program.tensors()
+    rows, cols = torch.ones(5, 4).nonzero(as_tuple=True)
+    values = A[..., rows, cols].clone().requires_grad_()
+    A.requires_grad_()
+    sparse = ConeProgram(P, q, PatternMatrix(values, rows, cols, (5, 4)), b, QP)
+    attach_gradient(point, sparse).sin().sum().backward()
+    attach_gradient(point, ConeProgram(P, q, A, b, QP)).sin().sum().backward()
+    assert values.grad.shape == values.shape
+    assert_close(values.grad, A.grad[..., rows, cols])
+
+
 def test_numbers_that_need_no_gradient_cost_none():
     program, point = known_program(QP)
     P, q, A, b = program.tensors()
@@ -262,7 +269,7 @@ def test_numbers_that_need_no_gradient_cost_none():
 
 def test_objective_needs_only_the_point_of_one_order_less():
     # Envelope theorem: L is stationary in z, so the error of z enters squared.
-    program, point = known_program(SOCP)
+    program, point = known_program(SOCP, batch=1)
 
     def minimum(*numbers):
         program = built(numbers, SOCP)

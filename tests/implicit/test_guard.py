@@ -126,6 +126,20 @@ def test_attached_points_carry_the_guard():
                 outer(inner(solve))(q.detach())
 
 
+@ORDERS
+def test_a_loss_linear_in_the_point_is_guarded_too(order):
+    program, point = known_program(QP, batch=1)
+    P, q, A, b = program.tensors()
+    A.requires_grad_()
+    attached = attach_gradient(point, ConeProgram(P, q, A, b, QP), order)
+    slope = attached.sum()
+    for _ in range(order):
+        slope = torch.autograd.grad(slope, A, create_graph=True)[0].sum()
+    assert bool(slope.isfinite())
+    with pytest.raises(OrderError, match=f"order={order} "):
+        torch.autograd.grad(slope, A)
+
+
 def test_compiled_attached_points_are_not_finite_beyond_their_order():
     solve, q = solved(order=1)
     hessian = jacrev(jacrev(solve))

@@ -11,7 +11,7 @@ from optlayers.programs.cone_program import ConeProgram
 from optlayers.programs.cones import Cones
 
 QP = Cones(zero=1, nonneg=4)
-SOCP = Cones(zero=1, nonneg=1, soc=(3, 2, 3))
+SOCP = Cones(zero=1, nonneg=1, soc=(3, 2))
 
 
 def known_program(
@@ -19,7 +19,8 @@ def known_program(
 ) -> tuple[ConeProgram, Tensor]:
     """A strictly convex program and its point z, [B, n + m], far from every kink.
 
-    With `is_shared`, P and A have no batch axis.
+    Second-order cones are active, on their boundary. With `is_shared`, P and A have no
+    batch axis.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -31,6 +32,11 @@ def known_program(
     P = L @ L.mT / n + torch.eye(n, dtype=torch.float64)
     A, x, v = random(*lead, cones.size, n), random(batch, n), random(batch, cones.size)
     v = v + 0.1 * v.sign()
+    first = cones.zero + cones.nonneg
+    for size in cones.soc:
+        length = v[:, first + 1 : first + size].norm(dim=1)
+        v[:, first] = 0.5 * length * v[:, first].sign()
+        first += size
     return program_at(P, A, x, v, cones), torch.cat([x, v], 1)
 
 
