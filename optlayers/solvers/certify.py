@@ -36,11 +36,16 @@ def measure(program: ConeProgram, point: Tensor) -> Tensor:
     if residual.shape[1] == 0:
         return residual.new_zeros(residual.shape[0])
     largest = residual.abs().amax(1)
-    is_tiny = largest <= POLISH_TARGET
-    if bool(is_tiny.all()):
+    if are_all_below(largest, POLISH_TARGET):
         return largest
-    relative = torch.where(is_tiny, largest, largest / program.scale(point))
+    relative = largest / program.scale(point)
+    relative = torch.where(largest <= POLISH_TARGET, largest, relative)
     return relative.nan_to_num(nan=torch.inf)
+
+
+def are_all_below(values: Tensor, limit: float) -> bool:
+    """Whether every entry is at most `limit`; NaN is not, an empty tensor is."""
+    return values.numel() == 0 or values.max().item() <= limit
 
 
 def polish(

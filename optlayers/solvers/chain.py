@@ -113,7 +113,7 @@ def run(
             )
             best.put(good, found)
             is_unique[good] = unique
-    if plan.on_failure == "raise" and bool((best.status != Status.SOLVED).any()):
+    if plan.on_failure == "raise" and not are_all_solved(best.status):
         raise failure(
             plan, program, best.point, best.status, best.residual, faults, batch_shape
         )
@@ -130,7 +130,7 @@ def _solve_good(
     best = _measured(program, found, plan.tolerance)
     is_solved = best.status == Status.SOLVED
     is_independent = found.stats.get("independent")
-    if not bool(is_solved.all()):
+    if not are_all_solved(best.status):
         if is_independent is not None:
             is_independent = is_independent & is_solved
         _fall_back(plan, program, start, best)
@@ -161,7 +161,7 @@ def _measured(program: ConeProgram, found: Solution, tolerance: float) -> _Attem
     point = program.pack(x, y, s)
     residual = certify.measure(program, point)
     goal = min(tolerance, certify.POLISH_TARGET)
-    if bool((status == Status.SOLVED).all()) and bool((residual <= goal).all()):
+    if are_all_solved(status) and certify.are_all_below(residual, goal):
         believed = status
     else:
         point = point.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
@@ -172,6 +172,11 @@ def _measured(program: ConeProgram, found: Solution, tolerance: float) -> _Attem
         point, believed, _cost(found, "steps", torch.int64, batch), residual,
         _cost(found, "seconds", torch.float64, batch),
     )  # fmt: skip
+
+
+def are_all_solved(status: Tensor) -> bool:
+    """Whether no sample failed; SOLVED is the smallest status, 0."""
+    return certify.are_all_below(status, Status.SOLVED)
 
 
 def _as_double(tensor: Tensor) -> Tensor:

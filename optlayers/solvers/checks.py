@@ -97,7 +97,7 @@ class Check:
     def _keeps(self, samples: NDArray[Any]) -> Flags:
         """Whether each (finite) sample keeps the promise, [B]."""
         if self.attribute == "finite":
-            return np.isfinite(samples).reshape(len(samples), -1).all(1)
+            return np.asarray(np.isfinite(samples).reshape(len(samples), -1).all(1))
         samples = self._samples(samples)
         if self.attribute == "symmetric":
             return self._is_symmetric(samples)

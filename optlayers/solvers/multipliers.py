@@ -68,8 +68,8 @@ def shorten_multipliers(
     dense_numbers = linear * n * (program.batch_size if _is_batched(program) else 1)
     if linear == 0 or len(point) == 0 or dense_numbers > EXAMINED_LIMIT:
         return Multipliers(point, is_unique)
-    v = to_array(point[:, n : n + linear])
-    small = ACTIVE_SLACK * (1 + np.abs(to_array(program.b[:, :linear])))
+    v = point.numpy()[:, n : n + linear]
+    small = ACTIVE_SLACK * (1 + np.abs(program.b.numpy()[:, :linear]))
     is_examined = is_solved.numpy()
     if is_independent is not None:
         is_weak = (np.abs(v) <= small).any(1)

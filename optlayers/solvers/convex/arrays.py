@@ -9,7 +9,9 @@ Array = NDArray[np.float64]
 
 def to_array(tensor: Tensor) -> Array:
     """A C-contiguous float64 view or copy on the CPU."""
-    return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=np.float64)
+    if tensor.requires_grad or tensor.device.type != "cpu":
+        tensor = tensor.detach().cpu()
+    return np.ascontiguousarray(tensor.numpy(), dtype=np.float64)
 
 
 def rows_of(matrix: Array, batch_size: int) -> list[Array]:
