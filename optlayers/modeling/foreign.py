@@ -3,6 +3,7 @@
 Shapes come from torch itself, on tensors without storage (FakeTensorMode).
 """
 
+import copy
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -121,6 +122,8 @@ def _try_call(
     device: torch.device | None,
 ) -> Any:
     with paused(), torch.no_grad(), _quietly(), _fake_mode():
+        if isinstance(function, nn.Module) and any(True for _ in function.buffers()):
+            function = _without_effects(function)
         values = [
             torch.empty(one.shape, dtype=_dtype_of(one, dtype), device=device)
             for one in nodes
@@ -130,6 +133,16 @@ def _try_call(
         except (RuntimeError, ValueError, TypeError, IndexError) as reason:
             raise ShapeError(_first_sentence(reason)) from None
     return _likeness(returned)
+
+
+def _without_effects(module: nn.Module) -> nn.Module:
+    """The module over buffers without values, so that a trial changes none of its own.
+
+    In training, a batch norm writes what it sees even where inputs have no values.
+    """
+    apart = {id(one): torch.empty_like(one) for one in module.buffers()}
+    shared = {id(one): one for one in module.parameters()}
+    return copy.deepcopy(module, {**shared, **apart})
 
 
 def _dtype_of(node: "Expression", floating: torch.dtype) -> torch.dtype:

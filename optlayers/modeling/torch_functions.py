@@ -44,9 +44,9 @@ def refuse_access(function: Callable[..., Any], values: tuple[Any, ...]) -> None
     name = function.__name__
     if name in _IN_PLACE or (name.endswith("_") and not name.endswith("__")):
         raise DeclarationError(
-            f"{name} would write an expression into a tensor, and it has no value "
-            "while the problem is declared.\n  Build a new one with torch.stack or "
-            "torch.cat."
+            f"{name} would change a tensor, and a declaration is a pure function.\n"
+            "  Build a new one with torch.stack or torch.cat; make modules and learned "
+            "parameters outside of the body."
         )
     if name in _READING:
         raise DeclarationError(

@@ -42,9 +42,7 @@ def test_what_is_no_dimension_is_refused(declared):
         parse_dimensions(declared)
 
 
-@given(
-    factor=st.integers(1, 4), offset=st.integers(-3, 3), size=st.integers(0, 50)
-)
+@given(factor=st.integers(1, 4), offset=st.integers(-3, 3), size=st.integers(0, 50))
 def test_a_dimension_solves_for_the_size_it_was_made_of(factor, offset, size):
     dimension = Dimension("n", offset, factor)
     assert dimension.solve(dimension.size({"n": size})) == size

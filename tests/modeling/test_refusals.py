@@ -116,8 +116,8 @@ def test_mixing_a_term_per_stage_with_a_written_out_trajectory_is_refused(messag
     """
     assert message(body, steps=3) == (
         "DeclarationError: planner.py:9: `moves=x.next == x[:-1] + u[:]`: x.next [2] "
-        "is a term per stage, but x[:-1] + u[:] [3, 2] has the stages as its first axis."
-        "\n  Write the whole trajectory (x[:]) on both sides, or a term per stage "
+        "is a term per stage, but x[:-1] + u[:] [3, 2] has the stages as its first "
+        "axis.\n  Write the whole trajectory (x[:]) on both sides, or a term per stage "
         "(.next, .first, .at(k)) on both."
     )
 

@@ -60,7 +60,9 @@ def test_lengths_that_no_size_makes_are_refused(problem):
 
 
 def test_tracing_needs_every_size_and_only_sizes(problem):
-    with pytest.raises(DeclarationError, match=r"size of k, T is not known.*layer\(k=3"):
+    with pytest.raises(
+        DeclarationError, match=r"size of k, T is not known.*layer\(k=3"
+    ):
         problem.trace({"n": 3})
     with pytest.raises(UnknownName, match="no dimension 'm'; there are n, k, T"):
         problem.trace({"m": 3})

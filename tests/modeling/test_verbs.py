@@ -17,7 +17,8 @@ def names(body):
 
 def test_constraints_are_named_by_keyword_or_counted():
     def body(x=Variable(2), y=Parameter(2)):
-        return minimize(x @ x, x <= y, cap=x[0] <= 1, *[x >= -y, x[0] == x[1]])
+        rows = [x >= -y, x[0] == x[1]]
+        return minimize(x @ x, x <= y, *rows, cap=x[0] <= 1)
 
     assert names(body) == ["constraint_0", "constraint_1", "constraint_2", "cap"]
 
