@@ -27,7 +27,12 @@ class Dimension:
         return self.factor * sizes[self.name] + self.offset
 
     def solve(self, length: int) -> int | None:
-        """The named size that makes this axis `length` long; None if there is none."""
+        """The named size that makes this axis `length` long; None if there is none.
+
+        A number is its own size, and no other length has one.
+        """
+        if self.name is None:
+            return self.offset if length == self.offset else None
         size, rest = divmod(length - self.offset, self.factor)
         return size if rest == 0 and size >= 0 else None
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from optlayers.errors import DeclarationError, ShapeError, UnknownName
+from optlayers.modeling.dimensions import Dimension
 from optlayers.modeling.fields import Field
 
 
@@ -57,40 +58,46 @@ def infer_sizes(
     source = {one: f"{one}={size} was given" for one, size in known.items()}
     for parameter, shape in shapes.items():
         field = fields[parameter]
-        declared = f"{parameter} was declared {field.text}, given {list(shape)}"
-        dimensions = field.dimensions
-        if len(shape) < len(dimensions):
+        declared = f"{name}: {parameter} was declared {field.text}, given {list(shape)}"
+        count = len(field.dimensions)
+        if len(shape) < count:
             raise ShapeError(
-                f"{name}: {declared}: it needs at least {len(dimensions)} dimensions, "
-                f"[*batch, {', '.join(str(one) for one in dimensions)}]."
+                f"{declared}: it needs at least {count} dimensions, "
+                f"[*batch, {', '.join(str(one) for one in field.dimensions)}]."
             )
-        own = shape[len(shape) - len(dimensions) :]
-        for dimension, length in zip(dimensions, own, strict=True):
-            if dimension.name is None:
-                if dimension.offset != length:
-                    raise ShapeError(
-                        f"{name}: {declared}: the last {_axes(len(dimensions))} must "
-                        f"be [{_expected(field, sizes)}]."
-                    )
-                continue
+        for dimension, length in zip(
+            field.dimensions, shape[len(shape) - count :], strict=True
+        ):
             size = dimension.solve(length)
             if size is None:
-                raise ShapeError(
-                    f"{name}: {declared}: no size {dimension.name} makes {dimension} "
-                    f"equal {length}."
-                )
+                raise ShapeError(_unsolvable(declared, dimension, length, field, sizes))
+            if dimension.name is None:
+                continue
             before = sizes.setdefault(dimension.name, size)
             if before != size:
                 raise ShapeError(
-                    f"{name}: {declared}, so {dimension.name}={size}, but "
-                    f"{source[dimension.name]}.\n  Its last {_axes(len(dimensions))} "
-                    f"must be [{_expected(field, sizes)}]; batch dimensions come first."
+                    f"{declared}, so {dimension.name}={size}, but "
+                    f"{source[dimension.name]}.\n  Its last {_axes(count)} must be "
+                    f"[{_expected(field, sizes)}]; batch dimensions come first."
                 )
-            source.setdefault(
-                dimension.name,
-                f"{parameter} ({field.text}, given {list(shape)}) makes it {size}",
-            )
+            reason = f"{parameter} ({field.text}, given {list(shape)}) makes it {size}"
+            source.setdefault(dimension.name, reason)
     return sizes
+
+
+def _unsolvable(
+    declared: str,
+    dimension: Dimension,
+    length: int,
+    field: Field,
+    sizes: Mapping[str, int],
+) -> str:
+    if dimension.name is not None:
+        return f"{declared}: no size {dimension.name} makes {dimension} equal {length}."
+    return (
+        f"{declared}: the last {_axes(len(field.dimensions))} must be "
+        f"[{_expected(field, sizes)}]."
+    )
 
 
 def _axes(count: int) -> str:
