@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from optlayers.errors import NotSupported, ShapeError
 
@@ -207,17 +208,12 @@ def _project_soc(v: Tensor) -> Tensor:
 def _soc_derivative(v: Tensor) -> Tensor:
     t, u = v[..., :1], v[..., 1:]
     is_boundary, is_inside, length = _soc_parts(t, u)
-    # With w = u/|u| and e the first axis, D = [1 w'; w (1 + t/r) I - (t/r) w w'] / 2
-    # is the sum ((1 + t/r) (I - e e' - w w') + (e + w)(e + w)') / 2.
-    ratio = (t / length).unsqueeze(-1)
-    w = u / length
-    axis = torch.cat([torch.ones_like(t), w], -1)
-    side = torch.cat([torch.zeros_like(t), w], -1)
+    # With w = u/|u| and a = (1, w), D = (a a' + (1 + t/|u|) [0 0; 0 I - w w']) / 2.
+    a = torch.cat([torch.ones_like(t), u / length], -1)
+    along = a.unsqueeze(-1) * a.unsqueeze(-2)
     identity = torch.eye(v.shape[-1], dtype=v.dtype, device=v.device)
-    below = identity.clone()
-    below[0, 0] = 0
-    boundary = (1 + ratio) * (below - side.unsqueeze(-1) * side.unsqueeze(-2))
-    boundary = 0.5 * (boundary + axis.unsqueeze(-1) * axis.unsqueeze(-2))
+    across = pad((identity - along)[..., 1:, 1:], (1, 0, 1, 0))
+    boundary = 0.5 * (along + (1 + t / length).unsqueeze(-1) * across)
     inside = is_inside.unsqueeze(-1) * identity
     return torch.where(is_boundary.unsqueeze(-1), boundary, inside)
 
