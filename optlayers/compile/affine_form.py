@@ -7,14 +7,22 @@ squares are expanded and objectives read off without auxiliary variables.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from optlayers.compile.columns import ColumnLayout
-from optlayers.compile.parametric import Parametrics, constant
+from optlayers.compile.coefficients import (
+    apply_matrix,
+    as_matrix,
+    diagonal,
+    scale_columns,
+    scale_rows,
+    select,
+    torch_index,
+)
+from optlayers.compile.columns import ColumnLayout, window
+from optlayers.compile.parametric import MINUS_ONE, ONE, Parametrics, constant
 from optlayers.modeling.expressions import Expression
 
 # More terms than this and the expansion of a square costs more than it saves.
@@ -28,12 +36,12 @@ class Term:
     Attributes:
         columns: which entries of the variable vector; [*shape], or [k] under a matrix,
             after a leading stage axis if the form is staged.
-        scale: coefficient by entry, broadcastable to the form's shape; None is 1.
+        scale: coefficient by entry, broadcastable to the form's shape.
         matrix: coefficient matrix [rows, k] instead of a scale.
     """
 
     columns: np.ndarray
-    scale: Expression | None = None
+    scale: Expression = ONE
     matrix: Expression | None = None
 
 
@@ -123,62 +131,26 @@ class AffineForms:
             ),
         )
 
-    def as_matrices(self, form: AffineForm) -> AffineForm:
-        """The same vector form with every scale written as a matrix."""
-        return replace(
-            form, terms=tuple(self._as_matrix(term, form) for term in form.terms)
-        )
+    def blocks(self, form: AffineForm) -> list["Block"]:
+        """The terms of a vector form, every scale written as a matrix."""
+        return [self._block(term, form) for term in form.terms]
 
-    def _as_matrix(self, term: Term, form: AffineForm) -> Term:
+    def _block(self, term: Term, form: AffineForm) -> "Block":
         if term.matrix is not None:
-            return term
+            return Block(term.columns, term.matrix)
         size = form.shape[0] if form.shape else 1
         columns = term.columns if form.shape else term.columns[..., None]
-        scale = self.parametrics.one if term.scale is None else term.scale
         matrix = self.parametrics.derive(
-            partial(diagonal, size=size), scale, shape=(size, size)
+            partial(diagonal, size=size), term.scale, shape=(size, size)
         )
-        return Term(columns, None, matrix)
+        return Block(columns, matrix)
 
 
-# ---- torch functions of the coefficients -------------------------------------------
+class Block(NamedTuple):
+    """A matrix and the columns it is applied to."""
 
-
-def scale_rows(factor: Tensor, matrix: Tensor) -> Tensor:
-    """diag(factor) @ matrix, with `factor` [m], [1] or []."""
-    return factor.reshape(-1, 1) * matrix
-
-
-def diagonal(scale: Tensor, size: int) -> Tensor:
-    """diag(scale) of order `size`; a scalar stands for all entries."""
-    return torch.diag_embed(scale.expand(size))
-
-
-def apply_matrix(matrix: Tensor, vector: Tensor) -> Tensor:
-    """matrix @ vector, with a vector of one entry standing for all."""
-    return matrix @ vector.expand(matrix.shape[-1])
-
-
-def scale_columns(matrix: Tensor, factor: Tensor) -> Tensor:
-    """matrix @ diag(factor), with `factor` [n], [1] or []."""
-    return matrix * factor
-
-
-def select(value: Tensor, shape: tuple[int, ...], index: Any) -> Tensor:
-    """value[index] after broadcasting to `shape`."""
-    return value.expand(shape)[index]
-
-
-def torch_index(index: tuple) -> tuple:
-    """The same index for a torch tensor."""
-    return tuple(torch.as_tensor(i) if isinstance(i, np.ndarray) else i for i in index)
-
-
-def as_matrix(value: Tensor, is_transposed: bool) -> Tensor:
-    """A vector as a matrix of one row; a matrix as it is or transposed."""
-    if value.ndim == 1:
-        return value.unsqueeze(0)
-    return value.mT if is_transposed else value
+    columns: np.ndarray
+    matrix: Expression
 
 
 # ---- one rule per operation ----------------------------------------------------------
@@ -191,7 +163,7 @@ def _field(forms: AffineForms, e: Expression) -> AffineForm:
 
 def _negate(forms: AffineForms, e: Expression) -> AffineForm | None:
     form = forms.of(e.arguments[0])
-    return None if form is None else forms.scaled(form, forms.parametrics.minus_one)
+    return None if form is None else forms.scaled(form, MINUS_ONE)
 
 
 def _multiply(forms: AffineForms, e: Expression) -> AffineForm | None:
@@ -230,7 +202,7 @@ def _fitted(form: AffineForm | None, e: Expression) -> AffineForm | None:
     if form is None or (form.shape != e.shape and not form.is_elementwise):
         return None
     if form.stages is not None and form.stages != e.stages:
-        form = form.at(e.stages)
+        form = form.at(window(e))
     if form.shape == e.shape and (form.stages is None) == (e.stages is None):
         return form
     terms = tuple(
@@ -271,24 +243,21 @@ def _merged(forms: AffineForms, terms: list[Term]) -> list[Term]:
 def _sum_of_terms(forms: AffineForms, first: Term, second: Term) -> Term | None:
     parametrics = forms.parametrics
     if first.matrix is None and second.matrix is None:
-        one = parametrics.one
-        scales = (one if t.scale is None else t.scale for t in (first, second))
-        return replace(first, scale=parametrics.add(*scales))
+        return replace(first, scale=parametrics.add(first.scale, second.scale))
     size = first.columns.shape[-1]
     fitting = AffineForm((first, second), None, (size,), None)
-    first, second = forms.as_matrices(fitting).terms
-    if first.matrix.shape != second.matrix.shape:
+    one, other = forms.blocks(fitting)
+    if one.matrix.shape != other.matrix.shape:
         return None
-    return replace(first, matrix=parametrics.add(first.matrix, second.matrix))
+    return Term(one.columns, matrix=parametrics.add(one.matrix, other.matrix))
 
 
 def _matmul(forms: AffineForms, e: Expression) -> AffineForm | None:
-    left, right = e.arguments
     found = forms.operand(e)
     if found is None or len(found[0].shape) != 1 or len(e.shape) > 1:
         return None
     form, factor = found
-    is_transposed = left.depends_on_variables and factor.ndim == 2
+    is_transposed = e.arguments[0].depends_on_variables and factor.ndim == 2
     rows = e.shape[0] if e.shape else 1
     if factor.ndim == 1 or is_transposed:
         factor = forms.parametrics.derive(
@@ -316,13 +285,13 @@ def _multiplied(
             product = parametrics.derive(
                 torch.matmul, matrix, inner, shape=(rows, inner.shape[1])
             )
-        elif term.scale is not None:
+        elif term.scale is not ONE:
             product = parametrics.derive(
                 scale_columns, matrix, term.scale, shape=(rows, size)
             )
         else:
             product = matrix
-        terms.append(Term(term.columns, None, product))
+        terms.append(Term(term.columns, matrix=product))
     shift = form.shift
     if shift is not None:
         shift = parametrics.derive(apply_matrix, matrix, shift, shape=(rows,))
@@ -358,7 +327,9 @@ def _index(forms: AffineForms, e: Expression) -> AffineForm | None:
         )
         for term in form.terms
     )
-    shift = _selected(forms, form, index, e.shape, form.shift)
+    shift = form.shift
+    if shift is not None:
+        shift = _selected(forms, form, index, e.shape, shift)
     return AffineForm(terms, shift, e.shape, e.stages)
 
 
@@ -367,9 +338,9 @@ def _selected(
     form: AffineForm,
     index: tuple,
     shape: tuple[int, ...],
-    value: Expression | None,
-) -> Expression | None:
-    if value is None or value.shape == ():
+    value: Expression,
+) -> Expression:
+    if value.shape == ():
         return value
     return forms.parametrics.derive(
         partial(select, shape=form.shape, index=torch_index(index)),
@@ -394,7 +365,7 @@ def _rearranged(
     form = forms.of(e.arguments[0])
     if form is None or form.shift is not None or not form.is_elementwise:
         return None
-    if any(term.scale is not None and term.scale.shape for term in form.terms):
+    if any(term.scale.shape for term in form.terms):
         return None
     terms = tuple(replace(t, columns=move(t.columns)) for t in form.terms)
     return AffineForm(terms, None, e.shape, e.stages)
@@ -405,7 +376,7 @@ def _next(forms: AffineForms, e: Expression) -> AffineForm | None:
     shift = e.options["shift"]
     if form is None:
         return None
-    moved = form.at([stage + shift for stage in e.stages])
+    moved = form.at([stage + shift for stage in window(e)])
     return replace(moved, stages=e.stages)
 
 
@@ -413,7 +384,7 @@ def _at(forms: AffineForms, e: Expression) -> AffineForm | None:
     form = forms.of(e.arguments[0])
     if form is None:
         return None
-    row = e.options["stage"] - form.stages.start
+    row = e.options["stage"] - window(e.arguments[0]).start
     terms = tuple(replace(t, columns=t.columns[row]) for t in form.terms)
     return AffineForm(terms, form.shift, e.shape, None)
 

@@ -10,8 +10,8 @@ import torch
 from optlayers.compile.columns import ColumnLayout
 from optlayers.compile.cvxpy_private import ConeForm, Entries
 from optlayers.compile.leaves import LeafTable
-from optlayers.compile.objective import Contribution, ObjectiveParts
 from optlayers.compile.parametric import Parametrics
+from optlayers.compile.quadratic import Contribution, ObjectiveParts
 from optlayers.compile.template import MatrixMap
 from optlayers.linalg.affine_map import AffineMap
 
@@ -52,18 +52,23 @@ class Assembly:
 
     def quadratic(self, parts: ObjectiveParts) -> MatrixMap | None:
         """The map to P, or None where no entry can differ from zero."""
-        entries = self._joined(self.form.P, parts.P)
+        own = [
+            self._entries(one, self.final[one.rows], self.final[one.cols])
+            for one in parts.P
+        ]
+        entries = _stacked([self._renamed(self.form.P), *own])
         if not len(entries.values):
             return None
         return self._matrix(entries, (self.n, self.n))
 
     def linear(self, parts: ObjectiveParts) -> AffineMap:
         """The map to q, [n]."""
-        return self._vector(self._joined(self.form.q, parts.q), self.n)
+        own = [self._entries(one, self.final[one.rows], one.cols) for one in parts.q]
+        return self._vector(_stacked([self._renamed(self.form.q), *own]), self.n)
 
     def offset(self, parts: ObjectiveParts) -> AffineMap:
         """The map to the constant of the objective, [1]."""
-        own = [self._direct(one, is_positioned=False) for one in parts.d]
+        own = [self._entries(one, one.rows, one.cols) for one in parts.d]
         return self._vector(_stacked([self._renamed(self.form.d), *own]), 1)
 
     def constraints(self) -> MatrixMap:
@@ -74,19 +79,14 @@ class Assembly:
         """The map to b, [m]."""
         return self._vector(self._renamed(self.form.b), self.form.rows)
 
-    def _joined(self, given: Entries, own: Sequence[Contribution]) -> Entries:
-        return _stacked([self._renamed(given), *map(self._direct, own)])
-
     def _renamed(self, given: Entries) -> Entries:
         """cvxpy's entries with our numbers for the entries of parameters."""
         return given._replace(parameters=self.entry_of[given.parameters])
 
-    def _direct(self, one: Contribution, is_positioned: bool = True) -> Entries:
-        """The entries of one contribution."""
-        rows = self.final[one.rows] if is_positioned else one.rows
-        cols = one.cols
-        if is_positioned and one.is_square:
-            cols = self.final[one.cols]
+    def _entries(
+        self, one: Contribution, rows: np.ndarray, cols: np.ndarray
+    ) -> Entries:
+        """The entries of one contribution, at these rows and columns."""
         values = np.full(len(rows), one.factor)
         if self.parametrics.is_constant(one.value):
             values = values * self.parametrics.array(one.value).ravel()[one.entries]
@@ -97,7 +97,7 @@ class Assembly:
         return Entries(rows, cols, columns, values)
 
     def _vector(self, entries: Entries, size: int) -> AffineMap:
-        matrix = sp.coo_array(
+        matrix = sp.coo_matrix(
             (entries.values, (entries.rows, entries.parameters)),
             shape=(size, self.first[-1] + 1),
         )

@@ -8,7 +8,7 @@ from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
 from optlayers.modeling.inference import describe
-from optlayers.solvers.checks import Check
+from optlayers.solvers.checks import Attribute, Check
 
 WORDS = {"nonneg": "ol.nonneg", "nonpos": "ol.nonpos", "psd": "ol.psd_matrix"}
 
@@ -32,7 +32,7 @@ def leaf_checks(
 ) -> tuple[LeafCheck, ...]:
     """Checks of every parameter and of every assertion."""
     checks = [
-        LeafCheck(check, name, None)
+        LeafCheck(check, name)
         for name, field in declaration.fields.items()
         if not field.is_variable
         for check in _field_checks(field)
@@ -41,23 +41,24 @@ def leaf_checks(
         attribute, text = one.options["attribute"], describe(one.arguments[0])
         promise = f"{WORDS[attribute]}({text})"
         check = Check(text, attribute, promise, one.ndim)
-        checks.append(LeafCheck(check, None, position))
+        checks.append(LeafCheck(check, position))
     return tuple(checks)
 
 
 def _field_checks(field: BoundField) -> Iterator[Check]:
     """Its attributes; each implies that all entries are finite."""
     ndim = len(field.shape)
-    promises: list[tuple[str, object]] = []
-    for attribute in ("nonneg", "nonpos", "psd"):
-        if getattr(field, attribute):
-            promises.append((attribute, None))
-    if field.symmetric and not field.psd:
-        promises.append(("symmetric", None))
-    for attribute in ("lower", "upper"):
-        bound = getattr(field, attribute)
-        if bound is not None:
-            promises.append((attribute, bound))
+    promises: list[tuple[Attribute, object]] = []
+    if field.nonneg:
+        promises.append(("nonneg", None))
+    if field.nonpos:
+        promises.append(("nonpos", None))
+    if field.symmetric or field.psd:
+        promises.append(("psd" if field.psd else "symmetric", None))
+    if field.lower is not None:
+        promises.append(("lower", field.lower))
+    if field.upper is not None:
+        promises.append(("upper", field.upper))
     for attribute, bound in promises or [("finite", None)]:
         yield Check(field.name, attribute, field.text, ndim, bound)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
 
 
@@ -44,6 +45,12 @@ class ColumnLayout:
 def is_triangular(field: BoundField) -> bool:
     """Whether the variable is held as the upper triangle of a symmetric matrix."""
     return field.symmetric or field.psd
+
+
+def window(expression: Expression) -> range:
+    """The stages of a staged expression."""
+    assert expression.stages is not None
+    return expression.stages
 
 
 def full_shape(field: BoundField) -> tuple[int, ...]:

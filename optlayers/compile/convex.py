@@ -4,12 +4,13 @@ Declaration -> objective read off directly, rest and constraints lifted and lowe
 cvxpy -> conic data -> affine maps from the leaves.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cvxpy as cp
 
 from optlayers.compile.affine_form import AffineForms
 from optlayers.compile.assembly import Assembly
+from optlayers.compile.chains import Chains
 from optlayers.compile.checks import asserted_leaves, leaf_checks
 from optlayers.compile.columns import ColumnLayout
 from optlayers.compile.cvxpy_private import CVXPY_LOCK, ConeForm, cone_form, is_dpp
@@ -18,8 +19,9 @@ from optlayers.compile.leaves import LeafEvaluation, LeafTable
 from optlayers.compile.lifting import Lifter
 from optlayers.compile.lowering import Lowering
 from optlayers.compile.naming import Names, refuse_cones, stage_structure
-from optlayers.compile.objective import ObjectiveParts, split_objective
+from optlayers.compile.objective import split_objective
 from optlayers.compile.parametric import Parametrics
+from optlayers.compile.quadratic import ObjectiveParts
 from optlayers.compile.template import ConvexTemplate
 from optlayers.errors import NotConvex, NotSupported
 from optlayers.modeling.declaration import Declaration
@@ -42,7 +44,7 @@ def compile_convex(declaration: Declaration) -> ConvexTemplate:
     _refuse_fields(declaration)
     # One compilation at a time: cvxpy numbers its objects without a lock of its own.
     with CVXPY_LOCK:
-        return _compile(declaration)
+        return _compile(_with_balanced_sums(declaration))
 
 
 def _compile(declaration: Declaration) -> ConvexTemplate:
@@ -170,6 +172,18 @@ def _template(
         why=sentence_on_convexity(declaration, cones, assembly.n, P is not None),
         parameter_shapes=shapes,
         evaluation=LeafEvaluation(leaves.leaves, shapes),
+    )
+
+
+def _with_balanced_sums(declaration: Declaration) -> Declaration:
+    balanced = Chains().balanced
+    return replace(
+        declaration,
+        objective=balanced(declaration.objective),
+        constraints=tuple(
+            replace(one, left=balanced(one.left), right=balanced(one.right))
+            for one in declaration.constraints
+        ),
     )
 
 

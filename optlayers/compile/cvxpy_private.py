@@ -6,7 +6,7 @@ that an upgrade fails there first.
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cvxpy as cp
 import numpy as np
@@ -129,7 +129,13 @@ class ConeForm(NamedTuple):
 
 def is_dpp(problem: cp.Problem) -> bool:
     """Whether cvxpy keeps the parameters of the problem symbolic."""
-    return problem.is_dpp(quad_form_dpp="qp")
+    checked: Any = problem  # its stub, compute_once, hides the arguments
+    return checked.is_dpp(quad_form_dpp="qp")
+
+
+def is_convex_operation(expression: Any) -> bool:
+    """Whether the outermost operation of an expression is convex."""
+    return expression.is_atom_convex()
 
 
 def cone_form(problem: cp.Problem) -> ConeForm:
@@ -213,7 +219,7 @@ def _of_objective(
 def _extract(
     problem: cp.Problem,
     final: Mapping[int, int],
-    formatted: object,
+    formatted: Any,
     owners: Mapping[int, int],
 ) -> ConeForm:
     n, m = formatted.x.size, formatted.constr_size
@@ -254,7 +260,7 @@ def _extract(
     )
 
 
-def _split(tensor: object, height: int) -> Entries:
+def _split(tensor: Any, height: int) -> Entries:
     """Rows, columns, parameter and value of a tensor stored as stacked columns."""
     if tensor is None:
         nothing = np.zeros(0, np.int64)
@@ -273,7 +279,7 @@ def _where(entries: Entries, chosen: np.ndarray) -> Entries:
 
 
 def _column_owners(
-    problem: cp.Problem, formatted: object, owners: Mapping[int, int]
+    problem: cp.Problem, formatted: Any, owners: Mapping[int, int]
 ) -> np.ndarray:
     columns = np.full(formatted.x.size, -2, dtype=np.int64)
     given = {v.id for v in problem.variables()}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import cvxpy as cp
 
-from optlayers.compile.cvxpy_private import CVXPY_LOCK
+from optlayers.compile.cvxpy_private import CVXPY_LOCK, is_convex_operation
 from optlayers.compile.leaves import LeafTable
 from optlayers.compile.lifting import Lifter
 from optlayers.compile.lowering import Lowering
@@ -86,12 +86,12 @@ class _Search:
         sides = [self.lifter.prepare(side) for side in (one.left, one.right)]
         for side in sides:
             yield from self._within(side)
-        lowered = [self._lowered(side) for side in sides]
-        if any(side is None for side in lowered):
+        left, right = map(self._lowered, sides)
+        if left is None or right is None:
             return
         name = f"constraint {one.name}"
         if one.relation == "==":
-            for side, twin in zip((one.left, one.right), lowered, strict=True):
+            for side, twin in ((one.left, left), (one.right, right)):
                 if not twin.is_affine():
                     yield (
                         f"{_quoted(side)} in {name} is {curvature(twin)}, and only "
@@ -99,7 +99,6 @@ class _Search:
                         f"{_relaxation(twin)}"
                     )
             return
-        left, right = lowered
         if not left.is_convex():
             yield _wrong_side(one.left, left, name, "upper", "convex")
         if not right.is_concave():
@@ -135,7 +134,7 @@ class _Search:
 
 
 def curvature(lowered: cp.Expression) -> str:
-    """ "affine", "convex", "concave" or "neither convex nor concave"."""
+    """What is known of it: affine, convex, concave or neither."""
     if lowered.is_affine():
         return "affine"
     if lowered.is_convex():
@@ -160,7 +159,7 @@ def _describe(e: Expression, lowered: cp.Expression, twins: list[cp.Expression])
             f"{_quoted(e)} takes the concave root of a convex sum of squares, which is "
             f"convex only as a whole. Write ol.norm({_bare(inner)})."
         )
-    own = "convex" if lowered.is_atom_convex() else "concave"
+    own = "convex" if is_convex_operation(lowered) else "concave"
     pairs = zip(e.arguments, twins, strict=True)
     worst = next((pair for pair in pairs if not pair[1].is_affine()), None)
     if worst is None:

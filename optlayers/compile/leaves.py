@@ -55,28 +55,21 @@ class LeafTable:
     def __init__(self, parametrics: Parametrics) -> None:
         self.parametrics = parametrics
         self.leaves: list[Leaf] = []
-        self._positions: dict[object, int] = {}
+        self._positions: dict[Expression, int] = {}
 
     def position(self, expression: Expression) -> int:
         """Number of the leaf that is this expression."""
-        key = self._key(expression)
-        found = self._positions.get(key)
+        expression = self.parametrics.canonical(expression)
+        found = self._positions.get(expression)
         if found is None:
-            found = self._positions[key] = len(self.leaves)
+            found = self._positions[expression] = len(self.leaves)
             self.leaves.append(_leaf(expression))
         return found
 
     def first_entries(self) -> np.ndarray:
-        """Where each leaf begins in the vector of all leaves; the last is its length."""
+        """Where each leaf begins in the vector of all; last, the length of that."""
         sizes = [leaf.size for leaf in self.leaves]
         return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-
-    def _key(self, expression: Expression) -> object:
-        if expression.name == "field":
-            return expression.options["field"].name
-        if expression.name == "learned":
-            return ("learned", expression.options["name"])
-        return expression
 
 
 class LeafEvaluation:
@@ -96,7 +89,7 @@ class LeafEvaluation:
             if leaf.field is not None
         )
         self.count = len(leaves)
-        groups: dict[object, list[int]] = {}
+        groups: dict[tuple[frozenset[str], bool], list[int]] = {}
         for position, leaf in enumerate(leaves):
             if leaf.field is None:
                 key = (leaf.field_names, _calls_module(leaf.expression))
@@ -170,7 +163,7 @@ class LeafGroup:
             # S'S squares the condition of S: float32 would lose it.
             given = {name: one.to(torch.float64) for name, one in given.items()}
         values = self.evaluator(given, captured)
-        return [value.to(torch.float64).reshape(-1) for value in values]
+        return [value.to(torch.float64).reshape(value.numel()) for value in values]
 
 
 def _evaluate_mapped(

@@ -1,8 +1,8 @@
 """Rewrites expressions so that cvxpy's rules on parameters hold by construction.
 
 Parameters are gathered, a (B x) becoming (a B) x, so that none multiplies another
-inside cvxpy; where that cannot be done, an argument that holds parameters is replaced by
-an auxiliary variable that equals it.
+inside cvxpy; where that cannot be done, an argument that holds parameters is replaced
+by an auxiliary variable that equals it.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,9 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from optlayers.compile.affine_form import as_matrix, scale_columns, scale_rows
+from optlayers.compile.coefficients import (
+    as_matrix,
+    expanded,
+    scale_columns,
+    scale_rows,
+)
 from optlayers.compile.parametric import Parametrics, same
 from optlayers.compile.semidefinite import symmetric_root
 from optlayers.modeling.expressions import Expression, Sign
@@ -21,8 +25,8 @@ from optlayers.modeling.origin import Origin
 
 # Linear in all of their arguments together: a scalar factor moves through them.
 LINEAR = frozenset(
-    "add negate sum mean index reshape transpose next at stages total stack concatenate "
-    "hstack vstack diag trace cumsum diff vec upper_tri".split()
+    "add negate sum mean index reshape transpose next at stages total stack "
+    "concatenate hstack vstack diag trace cumsum diff vec upper_tri".split()
 )
 
 
@@ -76,7 +80,7 @@ class Lifter:
         return known
 
     def freed(self, e: Expression) -> Expression:
-        """The same expression without parameters: auxiliary variables in their place."""
+        """The same expression, auxiliary variables in the place of parameters."""
         if not self.parametrics.is_parametric(e):
             return e
         if not e.depends_on_variables or self.is_affine(e):
@@ -121,7 +125,7 @@ class Lifter:
     # ---- products --------------------------------------------------------------------
 
     def scale(self, factor: Expression, e: Expression, whole: Where) -> Expression:
-        """factor * e in the shape of `whole`, parameters of e out of the factor's way."""
+        """factor * e in the shape of `whole`, its parameters gathered."""
         if not self.parametrics.is_parametric(factor) or not self._is_mixed(e):
             return product("multiply", factor, e, whole)
         if not e.depends_on_variables:
@@ -283,18 +287,6 @@ def parameter_first(e: Expression) -> tuple[Expression | None, Expression]:
     return None, e
 
 
-def is_semidefinite(parametrics: Parametrics, quad_form: Expression) -> bool:
-    """Whether the matrix of a quad_form node is known to be semidefinite."""
-    if quad_form.options.get("assume_PSD"):
-        return True
-    return parametrics.is_psd(quad_form.arguments[1])
-
-
-def expanded(value: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """value broadcast to `shape`."""
-    return value.expand(shape)
-
-
 def _scaled_place(factor: Expression, one: Expression, whole: Where) -> Place:
     shape = np.broadcast_shapes(factor.shape, one.shape)
     return Place(shape, one.stages, whole.origin)
@@ -349,8 +341,8 @@ def _bilinear(lifter: Lifter, e: Expression) -> Expression:
 
 def _quad_form(lifter: Lifter, e: Expression) -> Expression:
     """x'Q x with a parametric Q is |R x|^2 with R R = Q."""
-    argument, Q = e.arguments
-    if Q.depends_on_variables or not is_semidefinite(lifter.parametrics, e):
+    argument, Q = e.arguments[0], lifter.parametrics.semidefinite(e)
+    if Q is None:
         return e
     root = lifter.parametrics.derive(symmetric_root, Q, shape=Q.shape, origin=Q.origin)
     image = Expression(

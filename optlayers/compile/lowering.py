@@ -1,7 +1,7 @@
 """From expressions to cvxpy, a trajectory as one variable [knots, *shape].
 
-A staged expression is lowered on its whole window, stage axis first, and sliced where it
-is combined; only an operation that has no staged twin is lowered stage by stage.
+A staged expression is lowered on its whole window, stage axis first, and sliced where
+it is combined; only an operation without a staged twin is lowered stage by stage.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from optlayers.compile.atoms import TWINS, TwinRefused
-from optlayers.compile.columns import entry_numbers, full_shape, is_triangular
+from optlayers.compile.columns import (
+    entry_numbers,
+    full_shape,
+    is_triangular,
+    window,
+)
 from optlayers.compile.cvxpy_private import SignedParameter, SignedVariable
 from optlayers.compile.leaves import LeafTable
 from optlayers.compile.parametric import Parametrics
@@ -146,7 +151,7 @@ class Lowering:
     def on_stages(self, e: Expression, stages: range | None) -> cp.Expression:
         """The lowered expression on some of its stages; as it is if it has none."""
         lowered = self.lower(e)
-        if e.stages is None or stages == e.stages:
+        if stages is None or e.stages is None or stages == e.stages:
             return lowered
         first = stages.start - e.stages.start
         return lowered[first : first + len(stages)]
@@ -163,7 +168,7 @@ def _stage_by_stage(
             ),
             **e.options,
         )
-        for stage in range(len(e.stages))
+        for stage in range(len(window(e)))
     ]
     return cp.stack(results, axis=0)
 
@@ -192,12 +197,12 @@ def _index(e: Expression, argument: Expression, lowered: cp.Expression):
 
 
 def _next(e: Expression, argument: Expression, lowered: cp.Expression):
-    first = e.stages.start + e.options["shift"] - argument.stages.start
-    return lowered[first : first + len(e.stages)]
+    first = window(e).start + e.options["shift"] - window(argument).start
+    return lowered[first : first + len(window(e))]
 
 
 def _at(e: Expression, argument: Expression, lowered: cp.Expression):
-    return lowered[e.options["stage"] - argument.stages.start]
+    return lowered[e.options["stage"] - window(argument).start]
 
 
 def _stages(e: Expression, argument: Expression, lowered: cp.Expression):

@@ -100,7 +100,8 @@ def stage_structure(
     found: dict[Role, dict[str, torch.Tensor]] = {Role.STATE: {}, Role.CONTROL: {}}
     for name, field in declaration.fields.items():
         if field.role in found:
-            columns = final[layout.columns(field)].reshape(field.knots, -1)
+            columns = final[layout.columns(field)]
+            columns = columns.reshape(len(columns), -1)
             found[field.role][name] = torch.from_numpy(columns)
     return StageStructure(declaration.steps, found[Role.STATE], found[Role.CONTROL])
 

@@ -1,56 +1,20 @@
 """Reads the quadratic and linear part of an objective off the declaration.
 
-A weighted square of an affine expression is expanded on the whole variables,
-w |S x + y|^2 = x'(S'wS)x + 2 (S'wy)'x + y'wy, its coefficients computed in torch, so
-that no auxiliary variables arise. What is not of this kind is left to cvxpy.
+What it finds needs no auxiliary variables and no care for cvxpy's rules on parameters;
+what is of another kind is left to cvxpy.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from optlayers.compile.affine_form import (
-    AffineForm,
-    AffineForms,
-    Term,
-    apply_matrix,
-    as_matrix,
-    scale_columns,
-    scale_rows,
-)
-from optlayers.compile.lifting import is_semidefinite
-from optlayers.compile.parametric import Parametrics, constant, same
+from optlayers.compile.affine_form import AffineForms
+from optlayers.compile.coefficients import as_matrix, column_totals, weighted_total
+from optlayers.compile.columns import window
+from optlayers.compile.parametric import MINUS_ONE, ONE, Parametrics, constant, same
+from optlayers.compile.quadratic import ObjectiveParts, QuadraticSum
 from optlayers.modeling.expressions import Expression, Sign
-
-# A square of fewer rows than columns has an expansion larger than itself; below this
-# many columns it is expanded all the same.
-SMALL = 64
-
-
-@dataclass(frozen=True, eq=False)
-class Contribution:
-    """factor * value.flatten()[entries], added at `rows` (and `cols` of a matrix)."""
-
-    rows: np.ndarray
-    cols: np.ndarray
-    value: Expression
-    entries: np.ndarray
-    factor: float
-    is_square: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class ObjectiveParts:
-    """minimize x'Px/2 + q'x + d + sum(rest), P, q and d as sums of contributions."""
-
-    P: list[Contribution] = field(default_factory=list)
-    q: list[Contribution] = field(default_factory=list)
-    d: list[Contribution] = field(default_factory=list)
-    rest: list[Expression] = field(default_factory=list)
 
 
 def split_objective(
@@ -58,9 +22,9 @@ def split_objective(
 ) -> ObjectiveParts:
     """Split an objective, negated if it is maximized, into what is minimized."""
     reader = _Reader(forms)
-    weight = forms.parametrics.minus_one if is_maximized else None
+    weight = MINUS_ONE if is_maximized else ONE
     reader.read(objective, weight, None)
-    return reader.parts
+    return reader.sums.parts(reader.rest)
 
 
 class _Reader:
@@ -69,21 +33,20 @@ class _Reader:
     def __init__(self, forms: AffineForms) -> None:
         self.forms = forms
         self.parametrics: Parametrics = forms.parametrics
-        self.parts = ObjectiveParts()
+        self.sums = QuadraticSum(forms)
+        self.rest: list[Expression] = []
 
-    def read(
-        self, e: Expression, weight: Expression | None, stages: range | None
-    ) -> None:
+    def read(self, e: Expression, weight: Expression, stages: range | None) -> None:
         """Add sum(weight * e), over `stages` if e is staged.
 
-        The weight is broadcastable to the shape of e; None is 1.
+        The weight is broadcastable to the shape of e.
         """
         if not e.depends_on_variables:
-            self._add_constant(e, weight)
+            self.sums.add_constant(e, weight)
             return
         form = self.forms.of(e)
         if form is not None:
-            self._add_linear(form if stages is None else form.at(stages), weight)
+            self.sums.add_linear(form if stages is None else form.at(stages), weight)
             return
         rule = _RULES.get(e.name)
         if rule is None or not rule(self, e, weight, stages):
@@ -93,7 +56,7 @@ class _Reader:
         self,
         e: Expression,
         argument: Expression,
-        weight: Expression | None,
+        weight: Expression,
         stages: range | None,
     ) -> bool:
         """Read an argument of e whose every stage counts as those of e do."""
@@ -103,208 +66,25 @@ class _Reader:
         self.read(argument, weight, stages)
         return True
 
-    def weighted(self, weight: Expression | None, factor: float) -> Expression | None:
+    def weighted(self, weight: Expression, factor: float) -> Expression:
         """weight * factor."""
-        if factor == 1:
-            return weight
         return self.parametrics.multiply(weight, constant(factor))
 
-    def add_squares(self, form: AffineForm, weight: Expression | None) -> bool:
-        """Add sum(weight * form**2); False if it is not convex or too large."""
-        if weight is not None and not weight.sign.is_nonneg:
-            return False
-        if form.is_elementwise:
-            self._add_separable(form, weight)
-            return True
-        form = self.forms.as_matrices(form)
-        if not _is_worth_expanding(form):
-            return False
-        derive = self.parametrics.derive
-        weights = () if weight is None else (weight,)
-        for k, first in enumerate(form.terms):
-            for second in form.terms[k:]:
-                shape = (first.matrix.shape[1], second.matrix.shape[1])
-                product = derive(
-                    gram, first.matrix, second.matrix, *weights, shape=shape
-                )
-                self._add_block(first, second, product, 2.0)
-            if form.shift is not None:
-                size = first.matrix.shape[1:]
-                cross = derive(project, first.matrix, form.shift, *weights, shape=size)
-                self._add_vector(first.columns, cross, 2.0)
-        self._add_shift_squares(form, weight)
-        return True
-
-    def add_quad_form(
-        self, form: AffineForm, Q: Expression, weight: Expression | None
-    ) -> bool:
-        """Add weight * form' Q form, Q semidefinite; False if it is not convex."""
-        if weight is not None and not weight.sign.is_nonneg:
-            return False
-        derive = self.parametrics.derive
-        if weight is not None:
-            Q = self.parametrics.multiply(weight, Q)
-        if len(form.terms) > 1 or form.shift is not None:
-            Q = derive(symmetrized, Q, shape=Q.shape)
-        for k, first in enumerate(form.terms):
-            left = self._left_product(first, Q)
-            for second in form.terms[k:]:
-                self._add_block(first, second, self._right_product(left, second), 2.0)
-            if form.shift is not None:
-                cross = derive(apply_matrix, left, form.shift, shape=left.shape[:1])
-                self._add_vector(first.columns, cross, 2.0)
-        if form.shift is not None:
-            value = derive(quadratic_value, form.shift, Q, shape=())
-            self._add_number(value, form.stage_count)
-        return True
-
-    # ---- pieces of P, q and d --------------------------------------------------------
-
-    def _left_product(self, term: Term, Q: Expression) -> Expression:
-        """S'Q, [k, n]."""
-        if term.matrix is not None:
-            shape = (term.matrix.shape[1], Q.shape[1])
-            return self.parametrics.derive(
-                transposed_times, term.matrix, Q, shape=shape
-            )
-        if term.scale is not None:
-            return self.parametrics.derive(scale_rows, term.scale, Q, shape=Q.shape)
-        return Q
-
-    def _right_product(self, left: Expression, term: Term) -> Expression:
-        """S'Q S, [k, l]."""
-        if term.matrix is not None:
-            shape = (left.shape[0], term.matrix.shape[1])
-            return self.parametrics.derive(torch.matmul, left, term.matrix, shape=shape)
-        if term.scale is not None:
-            return self.parametrics.derive(
-                scale_columns, left, term.scale, shape=left.shape
-            )
-        return left
-
-    def _add_separable(self, form: AffineForm, weight: Expression | None) -> None:
-        multiply = self.parametrics.multiply
-        for k, first in enumerate(form.terms):
-            scaled = multiply(weight, first.scale)
-            for second in form.terms[k:]:
-                product = multiply(scaled, second.scale)
-                self._add_diagonal(first.columns, second.columns, product, form.shape)
-                if second is not first:
-                    self._add_diagonal(
-                        second.columns, first.columns, product, form.shape
-                    )
-            if form.shift is not None:
-                cross = multiply(scaled, form.shift)
-                self._add_elements(first.columns, cross, form.shape, 2.0)
-        self._add_shift_squares(form, weight)
-
-    def _add_shift_squares(self, form: AffineForm, weight: Expression | None) -> None:
-        if form.shift is None:
-            return
-        weights = () if weight is None else (weight,)
-        value = self.parametrics.derive(
-            partial(square_total, shape=form.shape), form.shift, *weights, shape=()
-        )
-        self._add_number(value, form.stage_count)
-
-    def _add_diagonal(
-        self,
-        rows: np.ndarray,
-        cols: np.ndarray,
-        value: Expression | None,
-        shape: tuple[int, ...],
-    ) -> None:
-        value = self.parametrics.one if value is None else value
-        number, value = self.parametrics.peel(value)
-        entries = np.broadcast_to(_entries(value, shape), rows.shape).ravel()
-        self.parts.P.append(
-            Contribution(rows.ravel(), cols.ravel(), value, entries, 2 * number, True)
-        )
-
-    def _add_block(
-        self, first: Term, second: Term, value: Expression, factor: float
-    ) -> None:
-        """factor * x[first]' value x[second], made symmetric."""
-        rows = first.columns[..., :, None]
-        cols = second.columns[..., None, :]
-        rows, cols = np.broadcast_arrays(rows, cols)
-        number, value = self.parametrics.peel(value)
-        entries = np.broadcast_to(_entries(value, value.shape), rows.shape)
-        half = number * (factor / 2 if first is second else factor)
-        for one, other in ((rows, cols), (cols, rows)):
-            self.parts.P.append(
-                Contribution(
-                    one.ravel(), other.ravel(), value, entries.ravel(), half, True
-                )
-            )
-
-    def _add_elements(
-        self,
-        columns: np.ndarray,
-        value: Expression | None,
-        shape: tuple[int, ...],
-        factor: float = 1.0,
-    ) -> None:
-        value = self.parametrics.one if value is None else value
-        number, value = self.parametrics.peel(value)
-        entries = np.broadcast_to(_entries(value, shape), columns.shape)
-        self.parts.q.append(_vector(columns, value, entries, number * factor))
-
-    def _add_vector(
-        self, columns: np.ndarray, value: Expression, factor: float
-    ) -> None:
-        self._add_elements(columns, value, value.shape, factor)
-
-    def _add_number(self, value: Expression, factor: float) -> None:
-        zero = np.zeros(1, dtype=np.int64)
-        number, value = self.parametrics.peel(value)
-        self.parts.d.append(Contribution(zero, zero, value, zero, number * factor))
-
-    def _add_constant(self, e: Expression, weight: Expression | None) -> None:
-        weights = () if weight is None else (weight,)
-        value = self.parametrics.derive(
-            partial(weighted_total, shape=e.shape), e, *weights, shape=()
-        )
-        self._add_number(value, 1)
-
-    def _add_linear(self, form: AffineForm, weight: Expression | None) -> None:
-        weights = () if weight is None else (weight,)
-        for term in form.terms:
-            if term.matrix is None:
-                product = self.parametrics.multiply(weight, term.scale)
-                self._add_elements(term.columns, product, form.shape)
-                continue
-            size = term.matrix.shape[1:]
-            value = self.parametrics.derive(
-                column_totals, term.matrix, *weights, shape=size
-            )
-            self._add_vector(term.columns, value, 1.0)
-        if form.shift is not None:
-            value = self.parametrics.derive(
-                partial(weighted_total, shape=form.shape),
-                form.shift,
-                *weights,
-                shape=(),
-            )
-            self._add_number(value, form.stage_count)
-
-    def _leave(
-        self, e: Expression, weight: Expression | None, stages: range | None
-    ) -> None:
+    def _leave(self, e: Expression, weight: Expression, stages: range | None) -> None:
         """Leave sum(weight * e) to cvxpy."""
-        if weight is not None:
+        if weight is not ONE:
             e = node("multiply", (weight, e), e.shape, e.stages, weight.sign * e.sign)
         if stages is not None:
             if stages == e.stages:
                 e = node("total", (e,), e.shape, None, e.sign)
             else:
-                first = e.stages.start
+                first = window(e).start
                 index = tuple(stage - first for stage in stages)
                 shape = (len(index), *e.shape)
                 e = node("stages", (e,), shape, None, e.sign, index=index)
         if e.shape:
             e = node("sum", (e,), (), None, e.sign, axis=None, keepdims=False)
-        self.parts.rest.append(e)
+        self.rest.append(e)
 
 
 def node(
@@ -321,32 +101,13 @@ def node(
     )
 
 
-def _vector(
-    columns: np.ndarray, value: Expression, entries: np.ndarray, factor: float
-) -> Contribution:
-    rows = columns.ravel()
-    return Contribution(rows, np.zeros_like(rows), value, entries.ravel(), factor)
-
-
-def _entries(value: Expression, shape: tuple[int, ...]) -> np.ndarray:
-    """Which entry of the value stands at each position of `shape`."""
-    size = int(np.prod(value.shape, dtype=int))
-    return np.broadcast_to(np.arange(size).reshape(value.shape), shape)
-
-
-def _is_worth_expanding(form: AffineForm) -> bool:
-    rows = form.shape[0] if form.shape else 1
-    return all(term.matrix.shape[1] <= max(SMALL, 2 * rows) for term in form.terms)
-
-
 # ---- one rule per operation; False leaves it to cvxpy --------------------------------
 
 
 def _add(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
-    is_scalar_weight = weight is None or not weight.shape
-    if not is_scalar_weight and any(one.shape != e.shape for one in e.arguments):
+    if weight.shape and any(one.shape != e.shape for one in e.arguments):
         return False
     for one in e.arguments:
         copies = _size(e.shape) // max(_size(one.shape), 1)
@@ -355,13 +116,13 @@ def _add(
 
 
 def _negate(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
     return reader.descend(e, e.arguments[0], reader.weighted(weight, -1.0), stages)
 
 
 def _multiply(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
     first, second = e.arguments
     if same(first, second):
@@ -374,7 +135,7 @@ def _multiply(
 
 
 def _divide(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
     top, bottom = e.arguments
     if bottom.depends_on_variables:
@@ -388,7 +149,7 @@ def _scale(
     e: Expression,
     argument: Expression,
     factor: Expression,
-    weight: Expression | None,
+    weight: Expression,
     stages: range | None,
 ) -> bool:
     parametrics = reader.parametrics
@@ -403,7 +164,7 @@ def _scale(
 
 
 def _matmul(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
     first, second = e.arguments
     if e.shape == () and same(first, second):
@@ -413,7 +174,7 @@ def _matmul(
     )
     if factor.depends_on_variables or argument.ndim != 1 or e.ndim > 1:
         return False
-    weights = () if weight is None else (weight,)
+    weights = () if weight is ONE else (weight,)
     parametrics = reader.parametrics
     if factor.ndim == 1:
         return reader.descend(e, argument, parametrics.multiply(weight, factor), stages)
@@ -424,7 +185,7 @@ def _matmul(
             shape=factor.shape[::-1],
             sign=factor.sign,
         )
-    sign = factor.sign if weight is None else weight.sign * factor.sign
+    sign = weight.sign * factor.sign
     totals = parametrics.derive(
         column_totals, factor, *weights, shape=argument.shape, sign=sign
     )
@@ -432,17 +193,17 @@ def _matmul(
 
 
 def _sum(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
-    if weight is not None and weight.shape:
+    if weight.shape:
         return False
     return reader.descend(e, e.arguments[0], weight, stages)
 
 
 def _mean(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
-    if weight is not None and weight.shape:
+    if weight.shape:
         return False
     (argument,) = e.arguments
     share = max(_size(e.shape), 1) / max(_size(argument.shape), 1)
@@ -450,7 +211,7 @@ def _mean(
 
 
 def _total(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
     (argument,) = e.arguments
     reader.read(argument, weight, argument.stages)
@@ -458,7 +219,7 @@ def _total(
 
 
 def _at(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
     stage = e.options["stage"]
     reader.read(e.arguments[0], weight, range(stage, stage + 1))
@@ -466,16 +227,17 @@ def _at(
 
 
 def _next(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
     shift = e.options["shift"]
+    assert stages is not None
     moved = range(stages.start + shift, stages.stop + shift)
     reader.read(e.arguments[0], weight, moved)
     return True
 
 
 def _square(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
     """sum(weight * argument**2), the weight a scalar or one for each entry."""
     argument = e.arguments[0]
@@ -487,11 +249,11 @@ def _square(
         form = form.at(stages)
     elif stages is not None:
         weight = reader.weighted(weight, len(stages))
-    return reader.add_squares(form, weight)
+    return reader.sums.add_squares(form, weight)
 
 
 def _power(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
     exponent = e.options["p"]
     if isinstance(exponent, Expression) or exponent != 2:
@@ -500,13 +262,13 @@ def _power(
 
 
 def _sum_squares(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
     return e.shape == () and _square(reader, e, weight, stages)
 
 
 def _quad_over_lin(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
     bottom = e.arguments[1]
     if bottom.depends_on_variables or e.shape != () or not bottom.sign.is_nonneg:
@@ -516,19 +278,17 @@ def _quad_over_lin(
 
 
 def _quad_form(
-    reader: _Reader, e: Expression, weight: Expression | None, stages: range | None
+    reader: _Reader, e: Expression, weight: Expression, stages: range | None
 ) -> bool:
-    argument, Q = e.arguments
-    if Q.depends_on_variables or not is_semidefinite(reader.parametrics, e):
-        return False
-    form = reader.forms.of(argument)
-    if form is None:
+    Q = reader.parametrics.semidefinite(e)
+    form = None if Q is None else reader.forms.of(e.arguments[0])
+    if Q is None or form is None:
         return False
     if stages is not None and form.stages is not None:
         form = form.at(stages)
     elif stages is not None:
         weight = reader.weighted(weight, len(stages))
-    return reader.add_quad_form(form, Q, weight)
+    return reader.sums.add_quad_form(form, Q, weight)
 
 
 def _vector_of_norm(e: Expression) -> Expression | None:
@@ -543,7 +303,7 @@ def _size(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape, dtype=int))
 
 
-_Rule = Callable[[_Reader, Expression, Expression | None, range | None], bool]
+_Rule = Callable[[_Reader, Expression, Expression, range | None], bool]
 _RULES: Mapping[str, _Rule] = {
     "add": _add,
     "negate": _negate,
@@ -561,57 +321,3 @@ _RULES: Mapping[str, _Rule] = {
     "quad_over_lin": _quad_over_lin,
     "quad_form": _quad_form,
 }
-
-
-# ---- torch functions of the coefficients -------------------------------------------
-
-
-def gram(first: Tensor, second: Tensor, weight: Tensor | None = None) -> Tensor:
-    """first' diag(weight) second."""
-    if weight is not None:
-        second = scale_rows(weight, second)
-    return first.mT @ second
-
-
-def project(matrix: Tensor, shift: Tensor, weight: Tensor | None = None) -> Tensor:
-    """matrix' (weight * shift)."""
-    shift = shift if weight is None else weight * shift
-    return matrix.mT @ shift.reshape(-1).expand(matrix.shape[0])
-
-
-def transposed_times(matrix: Tensor, other: Tensor) -> Tensor:
-    """matrix' other."""
-    return matrix.mT @ other
-
-
-def symmetrized(matrix: Tensor) -> Tensor:
-    """(matrix + matrix')/2, the part of a matrix that a quadratic form sees."""
-    return (matrix + matrix.mT) / 2
-
-
-def quadratic_value(vector: Tensor, matrix: Tensor) -> Tensor:
-    """vector' matrix vector."""
-    vector = vector.expand(matrix.shape[-1])
-    return vector @ matrix @ vector
-
-
-def column_totals(matrix: Tensor, weight: Tensor | None = None) -> Tensor:
-    """weight' matrix, by default the sum of the rows."""
-    if weight is not None:
-        matrix = scale_rows(weight, matrix)
-    return matrix.sum(-2)
-
-
-def weighted_total(
-    value: Tensor, weight: Tensor | None = None, *, shape: tuple[int, ...]
-) -> Tensor:
-    """sum(weight * value) after broadcasting to `shape`."""
-    value = value if weight is None else weight * value
-    return value.expand(shape).sum()
-
-
-def square_total(
-    value: Tensor, weight: Tensor | None = None, *, shape: tuple[int, ...]
-) -> Tensor:
-    """sum(weight * value**2) after broadcasting to `shape`."""
-    return weighted_total(value.square(), weight, shape=shape)

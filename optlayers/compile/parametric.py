@@ -4,7 +4,8 @@ Whatever holds no variable is computed in torch and enters the compiled problem 
 leaf; what holds no parameter either is folded to a number.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class Parametrics:
     def __init__(self) -> None:
         self._parametric: dict[Expression, bool] = {}
         self._values: dict[Expression, Tensor] = {}
+        self._canonical: dict[Expression, Expression] = {}
+        self._first: dict[Hashable, Expression] = {}
 
     def is_parametric(self, expression: Expression) -> bool:
         """Whether a parameter, learned tensor or module occurs in it."""
@@ -74,30 +77,32 @@ class Parametrics:
         """The expression function(*arguments), folded if all of them are constants."""
         if all(self.is_constant(one) for one in arguments):
             return constant(function(*map(self.value, arguments)), origin)
-        return torch_node(function, arguments, shape, sign, origin)
+        given = tuple(map(self.canonical, arguments))
+        return self.canonical(torch_node(function, given, shape, sign, origin))
 
-    @property
-    def one(self) -> Expression:
-        """The number 1."""
-        return _ONE
+    def canonical(self, expression: Expression) -> Expression:
+        """The first expression met that is the same by construction."""
+        found = self._canonical.get(expression)
+        if found is None:
+            arguments = tuple(map(self.canonical, expression.arguments))
+            key = (
+                expression.name,
+                _options_key(expression),
+                tuple(map(id, arguments)),
+            )
+            found = self._first.setdefault(key, expression)
+            self._canonical[expression] = found
+        return found
 
-    @property
-    def minus_one(self) -> Expression:
-        """The number -1."""
-        return _MINUS_ONE
-
-    def multiply(
-        self, first: Expression | None, second: Expression | None
-    ) -> Expression | None:
-        """first * second, None standing for 1."""
-        if first is None or first is _ONE:
-            return second
-        if second is None or second is _ONE:
-            return first
+    def multiply(self, first: Expression, second: Expression) -> Expression:
+        """first * second, numbers and signs brought together in front."""
         left, first = self.peel(first)
         right, second = self.peel(second)
-        product = first if second is _ONE else second if first is _ONE else None
-        if product is None:
+        if second is ONE:
+            product = first
+        elif first is ONE:
+            product = second
+        else:
             shape = np.broadcast_shapes(first.shape, second.shape)
             sign = Sign.NONNEG if first is second else first.sign * second.sign
             product = self.derive(torch.mul, first, second, shape=shape, sign=sign)
@@ -112,21 +117,19 @@ class Parametrics:
         factor = 1.0
         while True:
             if value.name == "negate":
-                (value,), factor = value.arguments, -factor
-                continue
-            number = value
-            if _is_multiplication(value):
+                factor, value = -factor, value.arguments[0]
+            elif not value.shape and self.is_constant(value):
+                return factor * self.value(value).item(), ONE
+            elif _is_multiplication(value):
                 number, other = value.arguments
                 if number.shape or not self.is_constant(number):
                     number, other = other, number
-                if other.shape != value.shape:
+                is_number = not number.shape and self.is_constant(number)
+                if not is_number or other.shape != value.shape:
                     return factor, value
-            if number.shape or not self.is_constant(number):
+                factor, value = factor * self.value(number).item(), other
+            else:
                 return factor, value
-            factor *= self.value(number).item()
-            if number is value:
-                return factor, _ONE
-            value = other
 
     def add(self, first: Expression | None, second: Expression) -> Expression:
         """first + second, None standing for 0."""
@@ -146,6 +149,18 @@ class Parametrics:
             return is_psd_matrix(self.array(expression))
         rule = _PSD_RULES.get(expression.name)
         return rule is not None and rule(self, expression)
+
+    def semidefinite(self, quad_form: Expression) -> Expression | None:
+        """The matrix of a quad_form, if it is known or vouched to be semidefinite."""
+        Q = quad_form.arguments[1]
+        if Q.depends_on_variables:
+            return None
+        if self.is_psd(Q):
+            return Q
+        if not quad_form.options.get("assume_PSD"):
+            return None
+        options = {"attribute": "psd"}
+        return Expression("assert", (Q,), options, Q.shape, None, Q.sign, Q.origin)
 
     def is_symmetric(self, expression: Expression) -> bool:
         """Whether a parameter expression is known to equal its transpose."""
@@ -216,6 +231,36 @@ def _same_options(first: Any, second: Any) -> bool:
         if type(one) is not type(other) or not bool(np.all(one == other)):
             return False
     return True
+
+
+def _options_key(expression: Expression) -> Hashable:
+    """Equal for equal options; the expression's identity where they do not compare."""
+    if expression.name == "field":
+        return expression.options["field"].name
+    if expression.name == "constant":
+        value = expression.options["value"]
+        return value.item() if value.ndim == 0 else id(expression)
+    key = tuple(
+        (name, _comparable(option)) for name, option in expression.options.items()
+    )
+    try:
+        hash(key)
+    except TypeError:
+        return id(expression)
+    return key
+
+
+def _comparable(option: Any) -> Any:
+    if isinstance(option, partial):
+        return (option.func, option.args, tuple(sorted(option.keywords.items())))
+    if isinstance(option, dict):
+        return tuple(option.items())
+    if isinstance(option, list | tuple):
+        return tuple(map(_comparable, option))
+    # Python 3.11 cannot hash slices.
+    if isinstance(option, slice):
+        return ("slice", option.start, option.stop, option.step)
+    return option
 
 
 def _is_multiplication(expression: Expression) -> bool:
@@ -318,5 +363,5 @@ _PSD_RULES: Mapping[str, Callable[[Parametrics, Expression], bool]] = {
     "transpose": _transpose_is_psd,
 }
 
-_ONE = constant(1.0)
-_MINUS_ONE = constant(-1.0)
+ONE = constant(1.0)
+MINUS_ONE = constant(-1.0)

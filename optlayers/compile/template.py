@@ -63,13 +63,11 @@ class LeafCheck:
 
     Attributes:
         check: what is promised.
-        field: the parameter it is about, or None.
-        leaf: number of the leaf it is about if it is about none.
+        subject: name of the parameter, or number of the leaf, that it is about.
     """
 
     check: Check
-    field: str | None
-    leaf: int | None
+    subject: str | int
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,11 +144,11 @@ class ConvexTemplate:
         """
         found = []
         for one in self.leaf_checks:
-            if one.field is not None:
-                found.append(parameters[one.field])
+            if isinstance(one.subject, str):
+                found.append(parameters[one.subject])
                 continue
-            value = leaves[one.leaf]
-            shape = self.leaves[one.leaf].shape
+            value = leaves[one.subject]
+            shape = self.leaves[one.subject].shape
             found.append(value.reshape(*value.shape[:-1], *shape))
         return found
 

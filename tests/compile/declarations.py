@@ -9,6 +9,7 @@ from typing import Any
 
 import cvxpy as cp
 import numpy as np
+
 from tests.compile.words import (
     Control,
     Parameter,
@@ -200,9 +201,13 @@ def _(p, y):
 
 
 def two_variables(
-    x=Variable("n"), z=Variable("m"), A=Parameter("k n"), B=Parameter("k m"), c=Parameter("k"),
+    x=Variable("n"),
+    z=Variable("m"),
+    A=Parameter("k n"),
+    B=Parameter("k m"),
+    c=Parameter("k"),
     w=Parameter("k", nonneg=True),
-):  # fmt: skip
+):
     return minimize(
         w @ (A @ x + B @ z - c) ** 2 + ol.sum_squares(x) + ol.sum_squares(z - 1)
     )
@@ -385,9 +390,14 @@ def _(a, B):
 
 
 def mpc(
-    x=State("n"), u=Control("m", lower=-1, upper=1), x0=Parameter("n"), A=Parameter("n n"),
-    B=Parameter("n m"), q=Parameter("n", nonneg=True), r=Parameter("m", nonneg=True),
-):  # fmt: skip
+    x=State("n"),
+    u=Control("m", lower=-1, upper=1),
+    x0=Parameter("n"),
+    A=Parameter("n n"),
+    B=Parameter("n m"),
+    q=Parameter("n", nonneg=True),
+    r=Parameter("m", nonneg=True),
+):
     return minimize(
         ol.total(q @ x**2 + r @ u**2) + 10 * ol.sum_squares(x.last),
         start=x.first == x0,
@@ -410,10 +420,16 @@ def _(x0, A, B, q, r):
 
 
 def tracking(
-    x=State("n"), u=Control(), x0=Parameter("n"), A=Parameter("n n"), b=Parameter("n"),
-    C=Parameter("k n"), ref=Parameter("k"), Q=Parameter("k k", psd=True),
+    x=State("n"),
+    u=Control(),
+    x0=Parameter("n"),
+    A=Parameter("n n"),
+    b=Parameter("n"),
+    C=Parameter("k n"),
+    ref=Parameter("k"),
+    Q=Parameter("k k", psd=True),
     w=Parameter(nonneg=True),
-):  # fmt: skip
+):
     return minimize(
         ol.total(ol.quad_form(C @ x - ref, Q) + ol.abs(u))
         + w * ol.total((u.next - u) ** 2)

@@ -4,6 +4,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
+
 from tests.compile.declarations import CASES
 from tests.compile.words import compiled, solved
 
