@@ -50,6 +50,7 @@ class ImplicitProgram(Program, Protocol):
 P = TypeVar("P", bound=Program, contravariant=True)
 
 
+@runtime_checkable
 class Solver(Protocol[P]):
     """Finds solutions. Never differentiates, never sees the DSL, never prints."""
 

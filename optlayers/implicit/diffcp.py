@@ -7,7 +7,6 @@ compare against; three faults of diffcp 1.1 are worked around here.
 
 from typing import Any
 
-import diffcp
 import numpy as np
 import scipy.sparse as sparse
 import torch
@@ -80,6 +79,9 @@ class _Diffcp(torch.autograd.Function):
         program: ConeProgram,
         value: Tensor,
     ) -> Tensor:
+        # Imported here: it takes a second, warns, and only this reference needs it.
+        import diffcp
+
         cones = program.cones
         sizes = {
             "z": cones.zero,

@@ -266,15 +266,18 @@ class Layer(nn.Module):
                     f"{', '.join(missing)}; give it, as in "
                     f"{self.problem.__name__}.layer({missing[0]}=3)."
                 )
-            route = self._routes[key] = self._route(sizes)
+            route = self._route(sizes)
+            if not torch.compiler.is_compiling():
+                self._routes[key] = route
         return route
 
     def _route(self, sizes: Mapping[str, int]) -> ConvexRoute:
         key = tuple(sorted(sizes.items()))
+        route = self._routes.get(key)
+        if route is not None:
+            return route
         with self._lock:
-            if key not in self._routes:
-                self._routes[key] = self._make_route(sizes)
-            return self._routes[key]
+            return self._routes.setdefault(key, self._make_route(sizes))
 
     def _make_route(self, sizes: Mapping[str, int]) -> ConvexRoute:
         declared = self.problem.declared

@@ -85,10 +85,15 @@ class Problem:
         except NotConvex as reason:
             return reason
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
+        """The problem as textbook mathematics."""
         return str(self.declared)
 
+    def __repr__(self) -> str:
+        return f"<problem {self.declared!r}>"
+
     def _repr_latex_(self) -> str:
+        """The same in LaTeX, which notebooks show."""
         return self.declared._repr_latex_()
 
     def __copy__(self) -> Self:

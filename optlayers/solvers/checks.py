@@ -63,7 +63,7 @@ class Check:
     def statuses(self, value: NDArray[Any]) -> NDArray[np.int8]:
         """SOLVED, NOT_FINITE or INVALID_DATA per sample, [B], or [1] if shared."""
         samples = self._samples(value)
-        is_finite = np.isfinite(samples).reshape(len(samples), -1).all(1)
+        is_finite = _all_entries(np.isfinite(samples))
         keeps = np.ones(len(samples), bool)
         keeps[is_finite] = self._keeps(samples[is_finite])
         status = np.where(keeps, int(Status.SOLVED), int(Status.INVALID_DATA))
@@ -97,7 +97,7 @@ class Check:
     def _keeps(self, samples: NDArray[Any]) -> Flags:
         """Whether each (finite) sample keeps the promise, [B]."""
         if self.attribute == "finite":
-            return np.asarray(np.isfinite(samples).reshape(len(samples), -1).all(1))
+            return _all_entries(np.isfinite(samples))
         samples = self._samples(samples)
         if self.attribute == "symmetric":
             return self._is_symmetric(samples)
@@ -126,6 +126,11 @@ class Check:
             return np.ones(len(samples), bool)
         gap = np.abs(samples - samples.swapaxes(-1, -2)).max((-2, -1))
         return np.asarray(gap <= _rounding(samples))
+
+
+def _all_entries(flags: Flags) -> Flags:
+    """Whether all entries of each sample are true, [B]."""
+    return np.asarray(flags.all(tuple(range(1, flags.ndim))))
 
 
 def _is_psd(samples: NDArray[Any]) -> Flags:
