@@ -19,6 +19,7 @@ from optlayers.modeling.declaration import (
 from optlayers.modeling.expressions import call_module, call_torch
 from optlayers.modeling.fields import RESERVED, Field, Role
 from optlayers.modeling.origin import Origin
+from optlayers.modeling.rendering import render_latex, render_text
 from optlayers.modeling.sizes import check_sizes, infer_sizes
 from optlayers.modeling.tracing import Body, tracing
 from optlayers.modeling.verbs import Goal
@@ -80,6 +81,11 @@ class DeclaredProblem:
     def is_sized(self) -> bool:
         """Whether all sizes are numbers, so that it can be traced as it stands."""
         return not self.dimension_names and not self.uses_stages
+
+    @property
+    def traced(self) -> tuple[Declaration, ...]:
+        """The declarations of the sizes met so far."""
+        return tuple(self._declarations.values())
 
     def captured(self) -> dict[str, nn.Parameter | nn.Module]:
         """Parameters and modules that the body speaks of, by their registered name.
@@ -191,6 +197,12 @@ class DeclaredProblem:
             f"{place}: {self.name} {what}\n  End it with return minimize(objective, "
             "constraint, ...) or return maximize(...)."
         )
+
+    def __str__(self) -> str:
+        return render_text(self)
+
+    def _repr_latex_(self) -> str:
+        return render_latex(self)
 
     def __copy__(self) -> Self:
         return self
