@@ -9,7 +9,7 @@ from optlayers import errors, functional, registry, solvers
 from optlayers.compat.compare import Comparison, compare
 from optlayers.layers import Layer, Multipliers, Problem, Result, problem
 from optlayers.modeling.field_kinds import Control, Parameter, State, Time, Variable
-from optlayers.modeling.functions import (  # noqa: A004 (cvxpy's names)
+from optlayers.modeling.functions import (
     abs,
     bmat,
     concatenate,
@@ -50,8 +50,8 @@ from optlayers.modeling.functions import (  # noqa: A004 (cvxpy's names)
     norm,
     norm1,
     norm2,
-    normNuc,
     norm_inf,
+    normNuc,
     outer,
     pnorm,
     pos,

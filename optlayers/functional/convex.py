@@ -3,9 +3,9 @@
 Batch first everywhere; any number of leading batch dimensions, which broadcast.
 """
 
-from collections.abc import Callable, Sequence
 import math
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from optlayers.programs.cone_program import ConeProgram
 from optlayers.programs.cones import Cones
 from optlayers.solution import Solution
 from optlayers.solvers.checks import Check
-from optlayers.solvers.opaque import Plan
+from optlayers.solvers.plan import OnFailure, Plan
 
 
 def quadratic_program(
@@ -33,7 +33,7 @@ def quadratic_program(
     *,
     solver: Any = "auto",
     tolerance: float | None = None,
-    on_failure: str = "raise",
+    on_failure: OnFailure = "raise",
     order: int = 1,
 ) -> Solution:
     """Minimize x'Q x / 2 + q'x subject to G x <= h and A x = b.
@@ -41,8 +41,10 @@ def quadratic_program(
     Args:
         Q: symmetric positive semidefinite, [*batch, n, n].
         q: [*batch, n].
-        G, h: inequalities, [*batch, k, n] and [*batch, k].
-        A, b: equalities, [*batch, p, n] and [*batch, p].
+        G: rows of the inequalities, [*batch, k, n].
+        h: their right-hand sides, [*batch, k].
+        A: rows of the equalities, [*batch, p, n].
+        b: their right-hand sides, [*batch, p].
         solver: a registered name, "auto", or an instance.
         tolerance: relative residual that counts as solved.
         on_failure: "raise", "nan" or "keep".
@@ -71,7 +73,8 @@ def quadratic_program(
         tensors,
         {"Q": (n, n), "q": (n,), "G": (k, n), "h": (k,), "A": (p, n), "b": (p,)},
     )
-    plan = _quadratic_plan(Cones(zero=p, nonneg=k), n, options)
+    cones = _polyhedral(p, k)
+    plan = _quadratic_plan(cones, n, options)
     names = tuple(tensors)
 
     def build(inputs: Sequence[Tensor], batch: int) -> Built:
@@ -84,12 +87,16 @@ def quadratic_program(
             q=_rows(part["q"], batch),
             A=rows,
             b=_rows(right, batch),
-            cones=Cones(zero=p, nonneg=k),
+            cones=cones,
         )
         return Built(program, program.q.new_zeros(batch))
 
     return _solve(
-        build, tensors, plan, options, {"equalities": (0, p), "inequalities": (p, p + k)}
+        build,
+        tensors,
+        plan,
+        options,
+        {"equalities": (0, p), "inequalities": (p, p + k)},
     )
 
 
@@ -102,7 +109,7 @@ def cone_program(
     *,
     solver: Any = "auto",
     tolerance: float | None = None,
-    on_failure: str = "raise",
+    on_failure: OnFailure = "raise",
     order: int = 1,
 ) -> Solution:
     """Minimize x'P x / 2 + q'x subject to A x + s = b, s in K.
@@ -110,9 +117,13 @@ def cone_program(
     Args:
         P: symmetric positive semidefinite, [*batch, n, n], or None.
         q: [*batch, n].
-        A, b: [*batch, m, n] and [*batch, m]; rows in the order of `cones`.
+        A: [*batch, m, n]; rows in the order of `cones`.
+        b: [*batch, m].
         cones: the product of cones K.
-        solver, tolerance, on_failure, order: as in `quadratic_program`.
+        solver: a registered name, "auto", or an instance.
+        tolerance: relative residual that counts as solved.
+        on_failure: "raise", "nan" or "keep".
+        order: how often the result may be differentiated.
 
     Returns:
         A `Solution`: `value` [*batch, n]; `duals["y"]` and `duals["s"]`, the dual and
@@ -160,14 +171,18 @@ def _check_shapes(
 ) -> None:
     for name, value in tensors.items():
         tail = expected[name]
-        if tuple(value.shape[value.ndim - len(tail) :]) != tail or value.ndim < len(tail):
+        if tuple(value.shape[value.ndim - len(tail) :]) != tail or value.ndim < len(
+            tail
+        ):
             raise ShapeError(
                 f"{name} is {list(value.shape)}; its last dimensions must be "
                 f"{list(tail)} to fit q {list(tensors['q'].shape)}."
             )
     kinds = {(value.dtype, value.device) for value in tensors.values()}
     if len(kinds) > 1:
-        listed = ", ".join(f"{n} is {v.dtype} on {v.device}" for n, v in tensors.items())
+        listed = ", ".join(
+            f"{n} is {v.dtype} on {v.device}" for n, v in tensors.items()
+        )
         raise ParameterError(f"tensors must share one dtype and device: {listed}.")
     if tensors["q"].dtype not in (torch.float32, torch.float64):
         raise ParameterError(f"q is {tensors['q'].dtype}; give float32 or float64.")
@@ -228,7 +243,12 @@ def _solve(
     )
 
 
-@lru_cache(maxsize=None)
+@cache
+def _polyhedral(equalities: int, inequalities: int) -> Cones:
+    return Cones(zero=equalities, nonneg=inequalities)
+
+
+@cache
 def _quadratic_plan(cones: Cones, n: int, options: SolveOptions) -> Plan:
     """One plan per shape and options, kept: compiled code refers to it by number."""
     ndims = {"Q": 2, "q": 1}
@@ -244,7 +264,7 @@ def _quadratic_plan(cones: Cones, n: int, options: SolveOptions) -> Plan:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cone_plan(cones: Cones, n: int, has_P: bool, options: SolveOptions) -> Plan:
     ndims = {"P": 2} if has_P else {}
     ndims |= {"q": 1, "A": 2, "b": 1}

@@ -103,11 +103,11 @@ def differentiable_solve(
     ]
     point, *rows = replace_failed([found.point, *rows], ok)
     outputs, condition = _differentiated(build(rows, batch), point, ok, options)
-    chosen = [
+    x, y, s, objective = (
         torch.where(ok if new.ndim == 1 else ok.unsqueeze(1), new, old.detach())
         for new, old in zip(outputs, plain, strict=True)
-    ]
-    return Solved(*chosen, found.status, stats | condition)
+    )
+    return Solved(x, y, s, objective, found.status, stats | condition)
 
 
 def _outputs(built: Built, point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -118,7 +118,7 @@ def _outputs(built: Built, point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tenso
 
 def _differentiated(
     built: Built, value: Tensor, ok: Tensor, options: SolveOptions
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], dict[str, Tensor]]:
     """x, y, s and the objective with derivatives, and what is known of these."""
     program, offset = built
     if options.gradient == "diffcp":

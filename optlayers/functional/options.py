@@ -5,12 +5,13 @@ solver, gradient, order, on_failure, tolerance, warm_start.
 
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from optlayers.errors import NotSupported, ParameterError, UnknownOption
+from optlayers.solvers.plan import OnFailure
 
 GRADIENTS = ("exact", "diffcp")
-ON_FAILURE = ("raise", "nan", "keep")
+ON_FAILURE = get_args(OnFailure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class SolveOptions:
     solver: Any = "auto"
     gradient: str = "exact"
     order: int = 1
-    on_failure: str = "raise"
+    on_failure: OnFailure = "raise"
     tolerance: float | None = None
     warm_start: Any = None
 

@@ -101,7 +101,9 @@ class _Diffcp(torch.autograd.Function):
             )
             ctx.adjoints.append(adjoint)
         ctx.sizes = (q.shape[1], b.shape[1])
-        ctx.save_for_backward(value, program.cones.project_dual_derivative(_v(value, q)))
+        ctx.save_for_backward(
+            value, program.cones.project_dual_derivative(_v(value, q))
+        )
         return value.clone()
 
     @staticmethod

@@ -105,7 +105,7 @@ class ConvexRoute:
     def _name(
         self,
         solved: Solved,
-        batch_shape: Sequence[int],
+        batch_shape: torch.Size,
         dtype: torch.dtype,
         options: SolveOptions,
     ) -> Result:

@@ -110,8 +110,7 @@ class Layer(nn.Module):
         parameters = self._collect(values, named)
         route = self._route_for(parameters)
         captured = {
-            name: getattr(self, attribute)
-            for name, attribute in self._captured.items()
+            name: getattr(self, attribute) for name, attribute in self._captured.items()
         }
         return route(parameters, captured, self.options.replace(**options))
 
@@ -342,5 +341,3 @@ def _tensor(name: str, value: Any) -> Tensor:
         raise ParameterError(
             f"{name}: {type(value).__name__} is no tensor, array or number ({reason})."
         ) from None
-
-

@@ -1,11 +1,11 @@
 """What a layer returns: its variables, multipliers and objective by name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.utils import _pytree
 
 from optlayers.solution import Status
 
@@ -113,13 +113,11 @@ def _flatten(result: Result) -> tuple[list[Tensor], tuple[tuple[str, ...], ...]]
     return [*leaves, result.objective, result.status], names
 
 
-def _unflatten(leaves: list[Tensor], names: tuple[tuple[str, ...], ...]) -> Result:
+def _unflatten(leaves: Iterable[Any], names: Any) -> Result:
     rest = iter(leaves)
-    values, dual, stats = (
-        {name: next(rest) for name in group} for group in names
-    )
+    values, dual, stats = ({name: next(rest) for name in group} for group in names)
     return Result(values, dual, next(rest), next(rest), stats)
 
 
 # A pytree, so that torch.func.vmap(layer) may return a whole Result.
-torch.utils._pytree.register_pytree_node(Result, _flatten, _unflatten)
+_pytree.register_pytree_node(Result, _flatten, _unflatten)

@@ -57,6 +57,11 @@ class Specimen:
         }
 
 
+def _problem(objective: Any, constraints: list[Any]) -> cp.Problem:
+    # cvxpy's comparisons may be bool to a type checker.
+    return cp.Problem(objective, constraints)
+
+
 # ---- projection onto a polyhedron (QP) ----------------------------------------------
 
 
@@ -74,7 +79,7 @@ def _draw_project(rng: np.random.Generator) -> dict[str, np.ndarray]:
 def _cvxpy_project(p: Arrays) -> Reference:
     x = cp.Variable(5)
     inside = p["A"] @ x <= p["b"]
-    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - p["y"])), [inside])
+    problem = _problem(cp.Minimize(cp.sum_squares(x - p["y"])), [inside])
     return Reference(problem, {"x": x}, {"inside": inside})
 
 
@@ -96,17 +101,17 @@ def _draw_portfolio(rng: np.random.Generator) -> dict[str, np.ndarray]:
     n = 5
     L = np.eye(n) + 0.3 * rng.standard_normal((n, n))
     least = cp.Variable(n, nonneg=True)
-    floor = cp.Problem(cp.Minimize(cp.norm(L @ least)), [cp.sum(least) == 1])
-    floor.solve(solver=cp.CLARABEL)
-    risk = np.asarray(float(floor.value) * 1.25)
-    return {"mu": rng.random(n), "L": L, "risk": risk}
+    smallest = cp.Minimize(cp.norm(L @ least))
+    _problem(smallest, [cp.sum(least) == 1]).solve(solver=cp.CLARABEL)
+    risk = 1.25 * np.linalg.norm(L @ np.asarray(least.value))
+    return {"mu": rng.random(n), "L": L, "risk": np.asarray(risk)}
 
 
 def _cvxpy_portfolio(p: Arrays) -> Reference:
     w = cp.Variable(5)
     nonneg, budget = w >= 0, cp.sum(w) == 1
     cap = cp.norm(p["L"] @ w) <= p["risk"]
-    problem = cp.Problem(cp.Maximize(p["mu"] @ w), [budget, cap, nonneg])
+    problem = _problem(cp.Maximize(p["mu"] @ w), [budget, cap, nonneg])
     constraints = {"budget": budget, "cap": cap, "w.nonneg": nonneg}
     return Reference(problem, {"w": w}, constraints)
 
@@ -169,7 +174,7 @@ def _cvxpy_mpc(p: Arrays) -> Reference:
     lower, upper = -1 <= u, u <= 1
     cost = cp.sum(cp.square(x[:-1]) @ p["q"]) + cp.sum(cp.square(u) @ p["r"])
     cost = cost + 10 * cp.sum_squares(x[6])
-    problem = cp.Problem(cp.Minimize(cost), [start, dynamics, lower, upper])
+    problem = _problem(cp.Minimize(cost), [start, dynamics, lower, upper])
     constraints = {
         "start": start,
         "dynamics": dynamics,
@@ -198,7 +203,7 @@ def _cvxpy_least_squares(p: Arrays) -> Reference:
     x = cp.Variable(4)
     lower, upper = -0.3 <= x, x <= 0.4
     cost = cp.sum_squares(p["F"] @ x - p["g"])
-    problem = cp.Problem(cp.Minimize(cost), [lower, upper])
+    problem = _problem(cp.Minimize(cost), [lower, upper])
     return Reference(problem, {"x": x}, {"x.lower": lower, "x.upper": upper})
 
 
@@ -211,7 +216,7 @@ def relu(x=Variable("n", nonneg=True), y=Parameter("n")):
 def _cvxpy_relu(p: Arrays) -> Reference:
     x = cp.Variable(6)
     nonneg = x >= 0
-    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - p["y"]) / 2), [nonneg])
+    problem = _problem(cp.Minimize(cp.sum_squares(x - p["y"]) / 2), [nonneg])
     return Reference(problem, {"x": x}, {"x.nonneg": nonneg})
 
 
@@ -225,7 +230,7 @@ def _cvxpy_sparsemax(values: Arrays) -> Reference:
     p = cp.Variable(6)
     nonneg, mass = p >= 0, cp.sum(p) == 1
     cost = cp.sum_squares(p - values["z"]) / 2
-    problem = cp.Problem(cp.Minimize(cost), [mass, nonneg])
+    problem = _problem(cp.Minimize(cost), [mass, nonneg])
     return Reference(problem, {"p": p}, {"mass": mass, "p.nonneg": nonneg})
 
 
@@ -248,7 +253,7 @@ def _draw_vertex(rng: np.random.Generator) -> dict[str, np.ndarray]:
 def _cvxpy_vertex(p: Arrays) -> Reference:
     x = cp.Variable(3)
     polytope = p["A"] @ x <= p["b"]
-    problem = cp.Problem(cp.Minimize(p["c"] @ x), [polytope])
+    problem = _problem(cp.Minimize(p["c"] @ x), [polytope])
     return Reference(problem, {"x": x}, {"polytope": polytope})
 
 
@@ -302,7 +307,7 @@ def _cvxpy_markowitz(p: Arrays) -> Reference:
     budget, cone = cp.sum(w) == 1, cp.norm(p["F"] @ w) <= p["limit"]
     risk = cp.sum_squares(p["F"] @ w) + cp.sum_squares(cp.multiply(p["d"], w))
     gain = p["mu"] @ w - float(p["gamma"]) * risk
-    problem = cp.Problem(cp.Maximize(gain), [budget, cone])
+    problem = _problem(cp.Maximize(gain), [budget, cone])
     return Reference(problem, {"w": w}, {"budget": budget, "cone": cone})
 
 

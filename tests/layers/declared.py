@@ -11,7 +11,9 @@ gain = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
 
 
 @ol.problem
-def box(x=Variable("n"), y=Parameter("n"), w=Parameter("n", nonneg=True), r=Parameter()):
+def box(
+    x=Variable("n"), y=Parameter("n"), w=Parameter("n", nonneg=True), r=Parameter()
+):
     """Weighted distance within a sum limit."""
     return minimize(w @ (x - y) ** 2, limit=ol.sum(x) <= r, floor=x >= -1)
 

@@ -34,7 +34,10 @@ def fragile(
 
 def parameters(rows=range(64)) -> dict:
     generator = torch.Generator().manual_seed(0)
-    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
     c, w = draw(64, 3), 0.5 + draw(64, 3).abs()
     floor, ceiling = -1 - draw(64).abs(), 1 + draw(64).abs()
     floor[INFEASIBLE] = 10.0
@@ -132,7 +135,10 @@ def test_values_that_break_the_declaration_raise_before_the_solver():
 
 def test_samples_of_several_batch_axes_are_named_by_their_index():
     given = parameters(GOOD[:6]) | {"price": torch.ones(3, dtype=torch.float64)}
-    given = {k: v.reshape(2, 3, *v.shape[1:]) if k != "price" else v for k, v in given.items()}
+    given = {
+        k: v.reshape(2, 3, *v.shape[1:]) if k != "price" else v
+        for k, v in given.items()
+    }
     given["floor"][1, 2] = 50.0
     with pytest.raises(SolveError, match=r"\(1, 2\)|\[1, 2\]"):
         fragile(**given)

@@ -15,7 +15,6 @@ from optlayers.errors import (
     ParameterError,
     ShapeError,
     UnknownName,
-    UnknownOption,
 )
 from tests.layers.declared import box, encoded, encoder, gain, regulator
 
@@ -98,7 +97,9 @@ def test_parameters_may_come_by_position_and_as_numbers():
     given = call()
     named = box(**given).x
     assert torch.equal(box(given["y"], given["w"], given["r"]).x, named)
-    assert torch.equal(box(given["y"], w=given["w"], r=1).x, box(given["y"], given["w"], 1.0).x)
+    assert torch.equal(
+        box(given["y"], w=given["w"], r=1).x, box(given["y"], given["w"], 1.0).x
+    )
 
 
 def test_any_number_of_batch_dimensions_broadcasts():
@@ -147,7 +148,11 @@ def test_stages_shape_the_results():
     layer = regulator.layer(steps=5, n=2, m=1)
     A = torch.tensor([[1.0, 0.1], [0.0, 1.0]])
     out = layer(
-        x0=torch.ones(7, 2), A=A, B=torch.tensor([[0.0], [0.1]]), q=torch.ones(2), r=torch.ones(1)
+        x0=torch.ones(7, 2),
+        A=A,
+        B=torch.tensor([[0.0], [0.1]]),
+        q=torch.ones(2),
+        r=torch.ones(1),
     )
     assert out.x.shape == (7, 6, 2) and out.u.shape == (7, 5, 1)
     assert out.dual.dynamics.shape == (7, 5, 2) and out.dual.start.shape == (7, 2)

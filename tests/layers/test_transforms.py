@@ -9,8 +9,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
 from optlayers.errors import OrderError, SolveError
-from tests.layers.declared import box, regulator
 from optlayers.testing.zoo import portfolio, project
+from tests.layers.declared import box, regulator
 
 DOUBLE = {"dtype": torch.float64}
 
@@ -56,7 +56,7 @@ def test_a_compiled_model_gives_the_same_values_and_gradients(options):
 def test_a_compiled_model_still_raises_on_failure():
     model = Controller()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    with pytest.raises(SolveError, match="INFEASIBLE|infeasible"):
+    with pytest.raises(SolveError, match="sample 1: INFEASIBLE"):
         compiled(torch.zeros(2, 3, **DOUBLE), torch.tensor([0.0, -50.0], **DOUBLE))
 
 
@@ -76,7 +76,10 @@ def test_vmap_may_return_a_whole_result():
 def test_forward_and_reverse_mode_agree():
     given = {name: value[0] for name, value in call().items()}
     layer = box.layer()
-    function = lambda y: layer(y=y, w=given["w"], r=given["r"]).x
+
+    def function(y):
+        return layer(y=y, w=given["w"], r=given["r"]).x
+
     tangent = torch.randn(3, **DOUBLE)
     _, forward = torch.func.jvp(function, (given["y"],), (tangent,))
     reverse = torch.func.jacrev(function)(given["y"])
@@ -87,7 +90,10 @@ def test_forward_and_reverse_mode_agree():
 def test_per_sample_gradients_by_vmap_of_grad():
     given = call(4)
     layer = box.layer()
-    loss = lambda y, w, r: layer(y=y, w=w, r=r).x.square().sum()
+
+    def loss(y, w, r):
+        return layer(y=y, w=w, r=r).x.square().sum()
+
     per_sample = torch.func.vmap(torch.func.grad(loss))(*given.values())
     y = given["y"].clone().requires_grad_()
     layer(y=y, w=given["w"], r=given["r"]).x.square().sum().backward()
@@ -102,7 +108,9 @@ def test_eight_threads_may_call_one_layer_at_once():
     def work(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed)
         x0 = torch.randn(4, 2, generator=generator, **DOUBLE).requires_grad_()
-        out = layer(x0=x0, A=A, B=B, q=torch.ones(2, **DOUBLE), r=torch.ones(1, **DOUBLE))
+        out = layer(
+            x0=x0, A=A, B=B, q=torch.ones(2, **DOUBLE), r=torch.ones(1, **DOUBLE)
+        )
         (gradient,) = torch.autograd.grad(out.u.square().sum(), x0)
         return out.u.detach(), gradient
 
@@ -153,6 +161,10 @@ def test_second_derivatives_of_a_second_order_cone_program():
 def test_differentiating_twice_at_order_one_raises(output):
     y, A, b = quadratic_inputs()
     out = project(y=y, A=A, b=b)
-    (gradient,) = torch.autograd.grad(out[output].sum() if output == "x" else out.objective.sum(), y, create_graph=True)
+    (gradient,) = torch.autograd.grad(
+        out[output].sum() if output == "x" else out.objective.sum(),
+        y,
+        create_graph=True,
+    )
     with pytest.raises(OrderError, match="order="):
         torch.autograd.grad(gradient.sum(), y)

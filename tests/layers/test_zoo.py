@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from optlayers.testing.zoo import CONVEX, Specimen
+from optlayers.testing.zoo import CONVEX, Specimen, mpc, mpc_loop
 
 # The reference is always another method than the layer's own: an interior point where
 # that is an active set, operator splitting where it is an interior point. Both run far
 # below the 1e-7 that is asked.
-TIGHT = {name: 1e-12 for name in ("tol_gap_abs", "tol_gap_rel", "tol_feas")}
+TIGHT = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-12)
 INTERIOR_POINT = {"solver": cp.CLARABEL} | TIGHT
 SPLITTING = {"solver": cp.SCS, "eps_abs": 1e-11, "eps_rel": 1e-11, "max_iters": 400_000}
 WITH_CONES = ("portfolio", "robust regression", "markowitz")
@@ -47,7 +47,9 @@ def test_solution_multipliers_and_objective_agree_with_cvxpy(specimen):
                 actual, expected.reshape(actual.shape), rtol=1e-6, atol=DUAL_TOLERANCE
             )
         value = torch.as_tensor(float(reference.problem.value))
-        assert_close(out.objective[sample].double(), value.double(), rtol=1e-6, atol=1e-6)
+        assert_close(
+            out.objective[sample].double(), value.double(), rtol=1e-6, atol=1e-6
+        )
 
 
 def scalar_of(specimen: Specimen, weights: dict, out) -> torch.Tensor:
@@ -104,8 +106,6 @@ def test_gradients_agree_with_central_differences(specimen, name):
 
 
 def test_staged_and_plain_loop_declarations_agree():
-    from optlayers.testing.zoo import mpc, mpc_loop
-
     (specimen,) = [one for one in CONVEX if one.name == "mpc"]
     staged = {k: v.requires_grad_() for k, v in specimen.batch(3, seed=4).items()}
     looped = {k: v.detach().clone().requires_grad_() for k, v in staged.items()}
@@ -116,7 +116,10 @@ def test_staged_and_plain_loop_declarations_agree():
     assert_close(out.u, loop.u, **tight)
     assert_close(out.dual.dynamics, dynamics, **tight)
     assert_close(out.dual["u.upper"], loop.dual["u.upper"], **tight)
-    functional = lambda one, rows: one.x.sum() + (one.u**2).sum() + rows.cos().sum()
+
+    def functional(one, rows):
+        return one.x.sum() + (one.u**2).sum() + rows.cos().sum()
+
     functional(out, out.dual.dynamics).backward()
     functional(loop, dynamics).backward()
     for name in staged:
