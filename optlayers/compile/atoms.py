@@ -7,11 +7,12 @@ domain it refuses.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import cvxpy as cp
 
 Twin = Callable[..., cp.Expression]
+Order = Literal["F", "C"]
 
 
 class TwinRefused(Exception):
@@ -125,7 +126,7 @@ def pnorm(
 
 def norm1(x: cp.Expression, axis: Any = None, keepdims: bool = False) -> cp.Expression:
     """Sum of magnitudes."""
-    return cp.sum(cp.abs(x), axis=axis, keepdims=keepdims)
+    return TWINS["sum"](cp.abs(x), axis=axis, keepdims=keepdims)
 
 
 def norm_inf(
@@ -183,12 +184,12 @@ def restore_axes(
 # ---- arrangement ---------------------------------------------------------------------
 
 
-def reshape(x: cp.Expression, *, shape: Any, order: str = "C") -> cp.Expression:
+def reshape(x: cp.Expression, *, shape: Any, order: Order = "C") -> cp.Expression:
     """The same entries in another shape."""
     return cp.reshape(x, shape, order=order)
 
 
-def vec(X: cp.Expression, *, order: str = "C") -> cp.Expression:
+def vec(X: cp.Expression, *, order: Order = "C") -> cp.Expression:
     """The same entries as one vector."""
     return cp.vec(X, order=order)
 

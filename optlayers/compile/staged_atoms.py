@@ -76,7 +76,7 @@ def _reduction(name: str, arguments: Arguments, staged: Flags, options: Options)
 
 
 def _sum_squares(name: str, arguments: Arguments, staged: Flags, options: Options):
-    return _reduce(cp.square(arguments[0]), options, cp.sum)
+    return _reduce(cp.square(arguments[0]), options, TWINS["sum"])
 
 
 def _norm(name: str, arguments: Arguments, staged: Flags, options: Options):
@@ -110,7 +110,7 @@ def _quad_over_lin(name: str, arguments: Arguments, staged: Flags, options: Opti
     x, y = arguments
     if staged[1] or not y.is_constant():
         raise NoStagedTwin(name)
-    return _reduce(cp.square(x), options, cp.sum) / y
+    return _reduce(cp.square(x), options, TWINS["sum"]) / y
 
 
 def _quad_form(name: str, arguments: Arguments, staged: Flags, options: Options):
@@ -118,7 +118,8 @@ def _quad_form(name: str, arguments: Arguments, staged: Flags, options: Options)
     x, P = arguments
     if staged[1] or not P.is_constant() or P.parameters():
         raise NoStagedTwin(name)
-    values, vectors = np.linalg.eigh((P.value + P.value.T) / 2)
+    matrix = np.asarray(P.value)
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     # cvxpy's own tolerance of a numerically semidefinite matrix is of this size.
     if values.min(initial=0.0) < -1e-9 * max(1.0, values.max(initial=0.0)):
         raise NoStagedTwin(name)

@@ -32,9 +32,10 @@ def translate(
     Returns:
         What `build` returned, or None where no atom means this call.
     """
-    rule, signature = _RULES.get(function, (None, None))
-    if rule is None or any(keywords.get(name) for name in _OF_NO_ATOM):
+    found = _RULES.get(function)
+    if found is None or any(keywords.get(name) for name in _OF_NO_ATOM):
         return None
+    rule, signature = found
     given = {
         _TORCH_SPELLING.get(name, name): value
         for name, value in keywords.items()

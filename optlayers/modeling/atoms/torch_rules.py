@@ -63,15 +63,13 @@ def reduction(name: str) -> Rule:
 def extremum(name: str, of_two: str) -> Rule:
     """torch.max or min: of all entries, or of two tensors."""
 
-    def rule(build: Build, input: Any, *second: Any, **other: Any) -> Any:
-        second = second + tuple(other.pop(k) for k in ("other",) if k in other)
-        # With a dim it returns indices too, which no atom has.
-        _refuse(other)
-        if not second:
+    def rule(build: Build, input: Any, other: Any = None) -> Any:
+        if other is None:
             return build(name, input)
-        if len(second) > 1 or isinstance(second[0], int):
+        # With a dim it returns indices too, which no atom has.
+        if isinstance(other, int):
             raise Unlike
-        return build(of_two, input, *second)
+        return build(of_two, input, other)
 
     return rule
 
@@ -250,7 +248,7 @@ def reshape(build: Build, input: Any, *shape: Any, **other: Any) -> Any:
     shape = other.pop("shape", shape)
     _refuse(other)
     if len(shape) == 1 and isinstance(shape[0], tuple | list):
-        shape = shape[0]
+        shape = tuple(shape[0])
     if not all(isinstance(size, int) for size in shape):
         raise Unlike
     return build("reshape", input, shape=tuple(shape), order="C")
