@@ -165,17 +165,23 @@ class ConeProgram:
         return torch.cat([x, y - s], 1)
 
     def scale(self, point: Tensor) -> Tensor:
-        """The magnitude that makes the residual relative, [B].
+        """The magnitudes that make the residual relative, [B, n + m].
 
-        1 + the largest entry of P x, q, A'y, b, A x and s: residuals below rounding of
-        these cannot be reached.
+        1 + the largest entry of P x, q, A'y in the first n rows, of A x, b, s in the
+        others: residuals below rounding of these cannot be reached. Apart, because
+        along a ray A x and s grow until any residual of the gradient looks small.
         """
         x, y, s = self.split(point)
-        terms = [self.q, transposed_times(self.A, y), self.b, times(self.A, x), s]
+        gradients = [self.q, transposed_times(self.A, y)]
         if self.P is not None:
-            terms.append(times(self.P, x))
-        every = torch.cat(terms, 1).abs()
-        return 1 + every.amax(1) if every.shape[1] else every.new_ones(every.shape[0])
+            gradients.append(times(self.P, x))
+        return torch.cat(
+            [
+                _magnitude(gradients).expand(-1, self.size),
+                _magnitude([self.b, times(self.A, x), s]).expand(-1, self.rows),
+            ],
+            1,
+        )
 
     def tensors(self) -> list[Tensor]:
         """The numbers, in the order `rebuild` takes them: P (if any), q, A, b."""
@@ -258,6 +264,14 @@ def _stack(first: Tensor, second: Tensor, dim: int) -> Tensor:
     elif second.ndim < first.ndim:
         second = second.expand(first.shape[0], *second.shape)
     return torch.cat([first, second], dim)
+
+
+def _magnitude(terms: list[Tensor]) -> Tensor:
+    """1 + the largest entry of all terms, each [B, k] -> [B, 1]."""
+    every = torch.cat(terms, 1).abs()
+    if every.shape[1] == 0:
+        return every.new_ones(every.shape[0], 1)
+    return 1 + every.amax(1, keepdim=True)
 
 
 def _dense(matrix: Matrix) -> Tensor:

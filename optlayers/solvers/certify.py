@@ -13,13 +13,14 @@ from optlayers.solution import Status
 # A relative residual of 1e-8 is a hundred times what an interior-point method reaches
 # in float64 on a well-scaled program, and leaves a solution exact to float32.
 DEFAULT_TOLERANCE = 1e-8
-# Newton steps are cheap beside a solve; they bring an answer from interior-point
-# accuracy to rounding, and so the derivative to the right piece of the projection.
+# One Newton step brings an answer from interior-point accuracy to rounding, and so its
+# derivative to the right piece of the projection; a second follows a change of piece.
 POLISH_TARGET = 1e-11
-POLISH_STEPS = 3
-# A polishing step factorizes a dense [n + m, n + m] matrix; beyond this many numbers
-# in one batch of them it costs more memory than the answer is worth.
-POLISH_LIMIT = 20_000_000
+POLISH_STEPS = 2
+# A step factorizes a dense matrix of order n + m: beyond this order it would take more
+# time than the solve, and batches are cut into pieces of so many numbers.
+POLISH_ORDER = 1500
+POLISH_NUMBERS = 4_000_000
 # A certificate of infeasibility must exclude every x with |x|_1 below this.
 EXCLUDED_RADIUS = 1e5
 # A ray may bend the objective or break the constraints by this share of its descent.
@@ -29,16 +30,16 @@ RAY_TOLERANCE = 1e-6
 def measure(program: ConeProgram, point: Tensor) -> Tensor:
     """The residual of each sample, [B, n + m] -> [B]; inf where not finite.
 
-    Relative to the program's scale; absolute, which is larger, where even that is below
-    `POLISH_TARGET`: the scale, at least 1, need not be computed then.
+    Relative to the scale of each equation; absolute, which is larger, where even that
+    is below `POLISH_TARGET`: the scale, at least 1, need not be computed then.
     """
-    residual = program.residual(point)
+    residual = program.residual(point).abs()
     if residual.shape[1] == 0:
         return residual.new_zeros(residual.shape[0])
-    largest = residual.abs().amax(1)
+    largest = residual.amax(1)
     if are_all_below(largest, POLISH_TARGET):
         return largest
-    relative = largest / program.scale(point)
+    relative = (residual / program.scale(point)).amax(1)
     relative = torch.where(largest <= POLISH_TARGET, largest, relative)
     return relative.nan_to_num(nan=torch.inf)
 
@@ -64,13 +65,18 @@ def polish(
     Returns:
         The better points [B, n + m] and their residuals [B].
     """
-    rows = point.shape[1] ** 2
-    for _ in range(POLISH_STEPS):
+    order = point.shape[1]
+    if order > POLISH_ORDER:
+        return point, residual
+    # The last step is the least-norm one, which a singular Jacobian needs.
+    for newton_step in [_regular_step] * POLISH_STEPS + [_least_norm_step]:
         improvable = ((residual > target) & residual.isfinite()).nonzero()[:, 0]
-        if improvable.numel() == 0 or rows > POLISH_LIMIT:
+        if len(improvable) == 0:
             break
-        for some in improvable.split(max(1, POLISH_LIMIT // max(1, rows))):
-            better, lower = _newton_step(program.select(some), point[some])
+        for some in improvable.split(1 + POLISH_NUMBERS // (1 + order**2)):
+            part = program.select(some)
+            better = point[some] + newton_step(part, point[some])
+            lower = measure(part, better)
             is_lower = lower < residual[some]
             chosen = some[is_lower]
             point = point.index_copy(0, chosen, better[is_lower])
@@ -111,10 +117,15 @@ def believed_status(claimed: Tensor, residual: Tensor, tolerance: float) -> Tens
     return torch.where(is_solved, int(Status.SOLVED), unproven).to(torch.int8)
 
 
-def _newton_step(program: ConeProgram, point: Tensor) -> tuple[Tensor, Tensor]:
-    step = program.linearize(point).solve(-program.residual(point))
-    better = point + step
-    return better, measure(program, better)
+def _regular_step(program: ConeProgram, point: Tensor) -> Tensor:
+    """-J^-1 F, useless numbers where J is singular."""
+    right = -program.residual(point).unsqueeze(2)
+    return torch.linalg.solve_ex(program.jacobian(point), right)[0].squeeze(2)
+
+
+def _least_norm_step(program: ConeProgram, point: Tensor) -> Tensor:
+    """The shortest of the steps that make J d + F least."""
+    return program.linearize(point).solve(-program.residual(point))
 
 
 def _largest(rows: Tensor) -> Tensor:

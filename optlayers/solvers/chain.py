@@ -165,9 +165,12 @@ def _measured(program: ConeProgram, found: Solution, tolerance: float) -> _Attem
         believed = status
     else:
         point = point.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        believed = _confirmed(program, point, status, x, y)
+        # What is proven to have no solution is not polished into looking like one.
+        is_hopeless = (believed == Status.INFEASIBLE) | (believed == Status.UNBOUNDED)
+        residual = residual.masked_fill(is_hopeless, torch.inf)
         point, residual = certify.polish(program, point, residual)
-        believed = certify.believed_status(status, residual, tolerance)
-        _confirm(program, point, believed, x, y)
+        believed = certify.believed_status(believed, residual, tolerance)
     return _Attempt(
         point, believed, _cost(found, "steps", torch.int64, batch), residual,
         _cost(found, "seconds", torch.float64, batch),
@@ -189,11 +192,11 @@ def _cost(found: Solution, name: str, dtype: torch.dtype, batch: int) -> Tensor:
     return found.stats[name].to("cpu", dtype)
 
 
-def _confirm(
+def _confirmed(
     program: ConeProgram, point: Tensor, status: Tensor, x: Tensor, y: Tensor
-) -> None:
-    """Keep "infeasible" and "unbounded" where proven; put the proof into the point."""
-    n = program.size
+) -> Tensor:
+    """The status less unproven "infeasible" and "unbounded"; proofs go to `point`."""
+    n, status = program.size, status.clone()
     for claim, proof, proves in (
         (Status.INFEASIBLE, y, certify.proves_infeasible),
         (Status.UNBOUNDED, x, certify.proves_unbounded),
@@ -210,6 +213,7 @@ def _confirm(
             point[proven, n:] = program.cones.project_dual(unit[is_proven])
         else:
             point[proven, :n] = unit[is_proven]
+    return status
 
 
 def _rank(attempt: _Attempt) -> Tensor:

@@ -48,7 +48,9 @@ def failure(
         detail = faults[i](i) if i in faults else _detail(
             plan, program, point[i], reason, i, float(residual[i])
         )  # fmt: skip
-        lines.append(f"  {where}{reason.name}, {reason.meaning}{detail and ': '}{detail}.")
+        lines.append(
+            f"  {where}{reason.name}, {reason.meaning}{detail and ': '}{detail}."
+        )
     if len(failed) > LISTED_SAMPLES:
         lines.append(f"  and {len(failed) - LISTED_SAMPLES} more.")
     lines.append(_remedy(plan, [Status(int(status[i])) for i in failed]))

@@ -107,13 +107,13 @@ def test_lagrangian_is_stationary_in_the_point():
         assert_close(slope, torch.zeros_like(point), **ROUNDING)
 
 
-def test_scale_is_one_plus_the_largest_term():
+def test_scale_is_one_plus_the_largest_term_of_each_equation():
     P, A = torch.eye(1).double(), torch.tensor([[2.0]]).double()
     q, b = torch.tensor([[-3.0]]).double(), torch.tensor([[50.0]]).double()
     program = ConeProgram(P, q, A, b, Cones(nonneg=1))
     point = torch.tensor([[3.0, -44.0]]).double()
-    assert_close(program.scale(point), torch.tensor([51.0]).double())
-    assert_close(program.scale(20 * point), torch.tensor([881.0]).double())
+    assert_close(program.scale(point), torch.tensor([[4.0, 51.0]]).double())
+    assert_close(program.scale(20 * point), torch.tensor([[61.0, 881.0]]).double())
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
@@ -158,7 +158,8 @@ def test_any_axis_may_be_empty(batch, n, rows, is_shared, has_quadratic):
     point = torch.randn(batch, n + rows).double()
     assert program.residual(point).shape == (batch, n + rows)
     assert program.linearize(point).solve(point).shape == (batch, n + rows)
-    assert program.scale(point).shape == program.lagrangian(point).shape == (batch,)
+    assert program.scale(point).shape == (batch, n + rows)
+    assert program.lagrangian(point).shape == (batch,)
 
 
 @pytest.mark.parametrize(

@@ -116,8 +116,8 @@ def test_a_solver_that_lies_is_not_believed():
     program = random_program(3, 4, 1, 5, is_shared=False)
     found = solve(program, plan_for(program, Stub(lie), on_failure="keep"))
     # Newton steps may repair a lie, which makes it true; they never hide one.
-    measured = program.residual(found.point).abs().amax(1) / program.scale(found.point)
-    is_true = measured <= 1e-8
+    measured = program.residual(found.point).abs() / program.scale(found.point)
+    is_true = (measured <= 1e-8).all(1)
     assert torch.equal(found.status == Status.SOLVED, is_true)
 
 
@@ -127,6 +127,19 @@ def test_a_lie_that_cannot_be_repaired_is_stalled():
     found = solve(program, plan_for(program, Stub(lie), on_failure="keep"))
     assert found.status.tolist() == [Status.STALLED]
     assert found.residual.item() > 0.1
+
+
+def test_a_point_far_along_a_ray_does_not_pass_for_a_solution():
+    # minimize -x subject to x >= 0: at x = 1e12 a residual of 1 is small beside it.
+    one = torch.ones(1, 1).double()
+    program = ConeProgram(None, -one, -one, 0 * one, Cones(nonneg=1))
+
+    def far(p: ConeProgram) -> Solution:
+        solved = torch.zeros(1, dtype=torch.int8)
+        return Solution(1e12 * one, {"y": 0 * one, "s": 1e12 * one}, solved)
+
+    found = solve(program, plan_for(program, Stub(far), on_failure="keep"))
+    assert found.status.tolist() == [Status.STALLED]
 
 
 @pytest.mark.parametrize("status", [Status.INFEASIBLE, Status.UNBOUNDED])
@@ -188,10 +201,10 @@ def test_the_message_names_samples_constraints_and_the_remedy():
         solve(mixed, plan, batch_shape=(8, 8))
     assert str(caught.value) == (
         "portfolio: 3 of 64 samples were not solved.\n"
-        "  sample [0, 5]: no point satisfies the constraints: `cap`.\n"
-        "  sample [2, 1]: the objective improves without bound: along `w`.\n"
-        "  sample [4, 1]: the data or an iterate is NaN or infinite: q of the cone "
-        "program contains nan.\n"
+        "  sample [0, 5]: INFEASIBLE, no point satisfies the constraints: `cap`.\n"
+        "  sample [2, 1]: UNBOUNDED, the objective improves without bound: along `w`.\n"
+        "  sample [4, 1]: NOT_FINITE, the data or an iterate is NaN or infinite: q of "
+        "the cone program contains nan.\n"
         "  Loosen one of the constraints named, or give them a slack variable with a "
         "price.\n"
         "  Bound the variable named, or add a term that grows with it.\n"
@@ -236,8 +249,9 @@ def test_a_broken_promise_is_found_before_any_solver_runs():
     stub = Stub(DAQP.solve)
     with pytest.raises(InvalidDataError) as caught:
         solve(program, plan_for(program, stub, checks=(check,)), [risk])
-    assert "sample 1: a parameter breaks its declaration: risk is -0.5" in str(
-        caught.value
+    assert (
+        "sample 1: INVALID_DATA, a parameter breaks its declaration: risk is -0.5"
+        in str(caught.value)
     )
     assert "softplus" in str(caught.value)
     plan = plan_for(program, stub, checks=(check,), on_failure="nan")
@@ -365,7 +379,7 @@ def test_a_failure_under_vmap_names_its_place_in_the_mapped_axis():
     q = torch.randn(2, 3, 4, dtype=torch.float64)
     q[1, 2] = torch.nan
     plan = plan_for(program)
-    with pytest.raises(SolveError, match=r"sample \[1, 2\]: the data"):
+    with pytest.raises(SolveError, match=r"sample \[1, 2\]: NOT_FINITE, the data"):
         torch.func.vmap(lambda one: solution_of(one, program, plan))(q)
 
 
@@ -393,7 +407,9 @@ def test_a_solve_compiles_without_a_break_and_raises_inside(backend):
 
     compiled = torch.compile(around, fullgraph=True, backend=backend)
     assert_close(compiled(program.q), around(program.q), atol=0, rtol=0)
-    with pytest.raises(SolveError, match="sample 1: the data or an iterate is NaN"):
+    with pytest.raises(
+        SolveError, match="sample 1: NOT_FINITE, the data or an iterate is NaN"
+    ):
         compiled(program.q * torch.tensor([1.0, torch.nan, 1.0]).double()[:, None])
 
 

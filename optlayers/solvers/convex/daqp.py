@@ -28,6 +28,9 @@ UNBOUNDED_ABOVE = 1e30  # DAQP's infinity
 EQUALITY = 5  # DAQP's `sense` of a row that always holds with equality
 # Below this size a fresh factorization costs no more than updating a workspace.
 WORTH_KEEPING = 16
+# With more equalities than this share of the variables a fresh solve is faster: it
+# eliminates them first, which DAQP 0.11 does not do in a workspace.
+FEW_EQUALITIES = 0.25
 # A Hessian whose Cholesky pivots stay above this share of its diagonal is far from
 # the threshold at which DAQP turns to proximal steps.
 SAFE_PIVOT = 1e-4
@@ -169,7 +172,7 @@ class _Problem:
         q = list(self.q)
         uppers = list(upper)
         lowers = [nothing] * len(q) if lower is None else list(lower)
-        if A.ndim == 2 and self.P.ndim == 2 and _is_worth_keeping(self.P):
+        if A.ndim == 2 and self.P.ndim == 2 and _is_worth_keeping(self.P, self.zero):
             return _workspace_runner(self.P, A, q, uppers, lowers, sense, settings)
         Ps, As = rows_of(self.P, len(q)), rows_of(A, len(q))
         solve = daqp.solve
@@ -293,8 +296,8 @@ def _workspace_runner(
     return run
 
 
-def _is_worth_keeping(P: Array) -> bool:
-    if len(P) < WORTH_KEEPING:
+def _is_worth_keeping(P: Array, zero: int) -> bool:
+    if len(P) < WORTH_KEEPING or zero > FEW_EQUALITIES * len(P):
         return False
     try:
         pivots = np.linalg.cholesky(P).diagonal() ** 2
