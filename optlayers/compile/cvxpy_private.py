@@ -156,6 +156,10 @@ def cone_form(problem: cp.Problem) -> ConeForm:
     final = {constraint.id: constraint.id for constraint in problem.constraints}
     for reduction in chain.reductions[:-1]:
         before = reduced
+        if isinstance(reduction, Dcp2Cone):
+            # Told of Clarabel's power cones it warns of every geo_mean; the second-order
+            # cones it chooses are what this version solves, and exact for fractions.
+            reduction.solver_context = None
         reduced, _ = reduction.apply(before)
         names = reduction.cons_id_map
         final = {given: names.get(last, last) for given, last in final.items()}

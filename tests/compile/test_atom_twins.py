@@ -7,6 +7,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from optlayers.compile.atoms import TWINS, TwinRefused
+from optlayers.compile.cvxpy_private import CVXPY_LOCK, cone_form
 from optlayers.compile.staged_atoms import NoStagedTwin, staged_twin
 from optlayers.modeling.atoms import ATOMS
 from tests.modeling.atom_cases import CASES, Case
@@ -189,6 +190,15 @@ def test_staged_quadratic_forms_of_a_constant_are_sums_of_squares(generator):
         staged_twin(
             "quad_form", [cp.Variable((2, 3)), cp.Constant(-P)], (True, False), {}
         )
+
+
+def test_a_long_geometric_mean_is_reduced_to_cones_without_a_warning():
+    x = cp.Variable(12)
+    mean = TWINS["geo_mean"](x)
+    with CVXPY_LOCK:
+        form = cone_form(cp.Problem(cp.Minimize(-mean), [cp.sum(x) <= 1]))
+    assert form.soc
+    assert not form.power
 
 
 @pytest.mark.parametrize("p", [3, -1, -3])
