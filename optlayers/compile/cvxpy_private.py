@@ -157,7 +157,7 @@ def cone_form(problem: cp.Problem) -> ConeForm:
     for reduction in chain.reductions[:-1]:
         before = reduced
         if isinstance(reduction, Dcp2Cone):
-            # Told of Clarabel's power cones it warns of every geo_mean; the second-order
+            # Told of Clarabel's power cones it warns of geo_mean; the second-order
             # cones it chooses are what this version solves, and exact for fractions.
             reduction.solver_context = None
         reduced, _ = reduction.apply(before)
