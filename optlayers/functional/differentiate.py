@@ -89,9 +89,8 @@ def differentiable_solve(
         "seconds": found.seconds,
         "multipliers_unique": found.unique,
     }
-    plain = _outputs(built, found.point)
     if not _needs_gradient(built):
-        return Solved(*plain, found.status, stats)
+        return Solved(*_outputs(built, found.point), found.status, stats)
     if options.on_failure == "raise" or _is_known_whole(ok):
         outputs, condition = _differentiated(built, found.point, ok, options)
         return Solved(*outputs, found.status, stats | condition)
@@ -105,7 +104,7 @@ def differentiable_solve(
     outputs, condition = _differentiated(build(rows, batch), point, ok, options)
     x, y, s, objective = (
         torch.where(ok if new.ndim == 1 else ok.unsqueeze(1), new, old.detach())
-        for new, old in zip(outputs, plain, strict=True)
+        for new, old in zip(outputs, _outputs(built, found.point), strict=True)
     )
     return Solved(x, y, s, objective, found.status, stats | condition)
 
