@@ -4,6 +4,7 @@ Declaration -> objective read off directly, rest and constraints lifted and lowe
 cvxpy -> conic data -> affine maps from the leaves.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import cvxpy as cp
@@ -83,6 +84,7 @@ class _Built:
         owners: for every constraint of `problem` the declared one it belongs to, by
             number; -1 for the objective.
         own: for every declared constraint its number in `problem`.
+        lifted: the same as `owners` for auxiliary variables, by cvxpy's id.
     """
 
     problem: cp.Problem
@@ -90,6 +92,7 @@ class _Built:
     leaves: LeafTable
     owners: tuple[int, ...]
     own: tuple[int, ...]
+    lifted: Mapping[int, int]
 
 
 def _build(
@@ -109,11 +112,13 @@ def _build(
     owners: list[int] = []
 
     def take_auxiliary(owner: int) -> None:
-        fresh = lowering.auxiliary[len(constraints) - len(own) :]
-        constraints.extend(fresh)
-        owners.extend([owner] * len(fresh))
+        for variable, equality in lowering.auxiliary[len(lifted) :]:
+            lifted[variable.id] = owner
+            constraints.append(equality)
+            owners.append(owner)
 
     own: list[int] = []
+    lifted: dict[int, int] = {}
     terms = [lowering.lower(prepared(one)) for one in parts.rest]
     take_auxiliary(-1)
     for number, one in enumerate(declaration.constraints):
@@ -124,7 +129,7 @@ def _build(
         constraints.append(lowered)
     objective = sum(terms[1:], terms[0]) if terms else cp.Constant(0.0)
     problem = cp.Problem(cp.Minimize(objective), constraints)
-    return _Built(problem, lowering, leaves, tuple(owners), tuple(own))
+    return _Built(problem, lowering, leaves, tuple(owners), tuple(own), lifted)
 
 
 def _template(
@@ -165,7 +170,7 @@ def _template(
         variables=names.variables(layout, assembly.final),
         duals=names.duals(),
         row_names=names.rows(),
-        column_names=names.columns(layout, assembly),
+        column_names=names.columns(layout, assembly, built.lifted),
         maximize=declaration.sense == "maximize",
         leaf_checks=leaf_checks(declaration, asserted),
         stages=stage_structure(declaration, layout, assembly.final),

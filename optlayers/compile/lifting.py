@@ -18,7 +18,7 @@ from optlayers.compile.coefficients import (
     scale_columns,
     scale_rows,
 )
-from optlayers.compile.parametric import Parametrics, same
+from optlayers.compile.parametric import Parametrics, constant, same
 from optlayers.compile.semidefinite import symmetric_root
 from optlayers.modeling.expressions import Expression, Sign
 from optlayers.modeling.origin import Origin
@@ -83,17 +83,16 @@ class Lifter:
         """The same expression, auxiliary variables in the place of parameters."""
         if not self.parametrics.is_parametric(e):
             return e
-        if not e.depends_on_variables or self.is_affine(e):
+        if not e.depends_on_variables or _is_linear_in_variables(e):
             return self.auxiliary(e)
-        if _is_linear_in_variables(e):
-            return with_arguments(e, tuple(map(self._freed_factor, e.arguments)))
         return with_arguments(e, tuple(map(self.freed, e.arguments)))
 
-    def _freed_factor(self, e: Expression) -> Expression:
-        return self.freed(e) if e.depends_on_variables else e
-
     def auxiliary(self, e: Expression) -> Expression:
-        """A variable that a constraint holds equal to an affine expression."""
+        """A variable that constraints hold equal to an affine expression.
+
+        To a convex one it is held above, to a concave one below: where such an argument
+        is allowed at all, what it is an argument of is monotone that way.
+        """
         known = self._auxiliaries.get(e)
         if known is None:
             known = Expression(
@@ -148,6 +147,10 @@ class Lifter:
             regrouped = self._scaled_matmul(factor, e, whole)
             if regrouped is not None:
                 return regrouped
+        if fits and e.name == "dotsort" and factor.sign.is_nonneg:
+            weights = self.parametrics.multiply(factor, e.arguments[1])
+            scaled = (self.freed(e.arguments[0]), weights)
+            return with_arguments(e, scaled, sign=factor.sign * e.sign)
         return product("multiply", factor, self.freed(e), whole)
 
     def multiply_left(
@@ -339,6 +342,31 @@ def _bilinear(lifter: Lifter, e: Expression) -> Expression:
     return with_arguments(e, tuple(arguments))
 
 
+def _kron(lifter: Lifter, e: Expression) -> Expression:
+    """A product of all pairs of entries, for cvxpy's kron takes no parameters."""
+    factor, other = parameter_first(e)
+    if factor is None or not lifter.parametrics.is_parametric(factor):
+        return e
+    pieces = [torch.ones(one.shape) for one in (factor, other)]
+    ones, other_ones = map(constant, pieces)
+    is_left = factor is e.arguments[0]
+    pair = (factor, other_ones) if is_left else (other_ones, factor)
+    spread = lifter.parametrics.derive(
+        torch.kron, *pair, shape=e.shape, sign=factor.sign
+    )
+    other = lifter.freed(other)
+    repeated = (ones, other) if is_left else (other, ones)
+    return lifter.scale(spread, with_arguments(e, repeated, sign=other.sign), e)
+
+
+def _dotsort(lifter: Lifter, e: Expression) -> Expression:
+    """cvxpy takes parameters in the weights or in the vector, not in both."""
+    vector, weights = e.arguments
+    if not lifter.parametrics.is_parametric(weights):
+        return e
+    return with_arguments(e, (lifter.freed(vector), weights))
+
+
 def _quad_form(lifter: Lifter, e: Expression) -> Expression:
     """x'Q x with a parametric Q is |R x|^2 with R R = Q."""
     argument, Q = e.arguments[0], lifter.parametrics.semidefinite(e)
@@ -364,6 +392,7 @@ _RULES: Mapping[str, Callable[[Lifter, Expression], Expression]] = {
     "matmul": _matmul,
     "vdot": _bilinear,
     "outer": _bilinear,
-    "kron": _bilinear,
+    "kron": _kron,
+    "dotsort": _dotsort,
     "quad_form": _quad_form,
 }

@@ -26,6 +26,7 @@ from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
 from optlayers.modeling.inference import describe
+from optlayers.modeling.signs import Sign
 
 
 class Lowering:
@@ -34,7 +35,7 @@ class Lowering:
     Attributes:
         variables: the cvxpy variable of each declared one, as they are met.
         parameters: the cvxpy parameter of each leaf met, by the leaf's number.
-        auxiliary: constraints that define auxiliary variables, in order of creation.
+        auxiliary: auxiliary variables and their constraints, in order of creation.
     """
 
     def __init__(self, leaves: LeafTable, parametrics: Parametrics) -> None:
@@ -42,7 +43,7 @@ class Lowering:
         self.parametrics = parametrics
         self.variables: dict[str, SignedVariable] = {}
         self.parameters: dict[int, SignedParameter] = {}
-        self.auxiliary: list[cp.Constraint] = []
+        self.auxiliary: list[tuple[SignedVariable, cp.Constraint]] = []
         self._lowered: dict[Expression, cp.Expression] = {}
 
     def lower(self, e: Expression) -> cp.Expression:
@@ -126,10 +127,15 @@ class Lowering:
     def _auxiliary(self, e: Expression) -> cp.Expression:
         (argument,) = e.arguments
         value = self.lower(argument)
-        variable = SignedVariable(
-            value.shape, f"auxiliary_{len(self.auxiliary)}", e.sign
-        )
-        self.auxiliary.append(variable == value)
+        name = f"auxiliary_{len(self.auxiliary)}"
+        if value.is_affine() or not value.is_concave():
+            variable = SignedVariable(value.shape, name, e.sign)
+            relation = variable == value if value.is_affine() else value <= variable
+        else:
+            # Held below only, it need not have the sign of what it stands for.
+            variable = SignedVariable(value.shape, name, Sign.UNKNOWN)
+            relation = variable <= value
+        self.auxiliary.append((variable, relation))
         return variable
 
     def _atom(self, e: Expression) -> cp.Expression:

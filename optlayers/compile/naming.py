@@ -75,11 +75,28 @@ class Names:
         """The constraint that each row came from."""
         return tuple(self._labels[owner] for owner in self.form.row_owners)
 
-    def columns(self, layout: ColumnLayout, assembly: Assembly) -> tuple[str, ...]:
-        """The variable of each column; auxiliary ones name what they came from."""
+    def columns(
+        self, layout: ColumnLayout, assembly: Assembly, lifted: Mapping[int, int]
+    ) -> tuple[str, ...]:
+        """The variable of each column; auxiliary ones name what they came from.
+
+        Args:
+            layout: where the declared variables stand.
+            assembly: where they stand in the end.
+            lifted: the declared constraint each auxiliary variable that is not cvxpy's
+                was made for, by cvxpy's id; -1 for the objective.
+        """
         found = [""] * assembly.n
         for column, owner in enumerate(self.form.column_owners):
             found[column] = f"auxiliary of {self._labels[owner]}"
+        sizes = {one.id: one.size for one in self.problem.variables()}
+        for identity, number in lifted.items():
+            first = self.form.first_column[identity]
+            owner = "objective"
+            if number >= 0:
+                owner = self.declaration.constraints[number].name
+            label = f"auxiliary of {owner}"
+            found[first : first + sizes[identity]] = [label] * sizes[identity]
         for name, first, size in layout.spans():
             for column in assembly.final[first : first + size]:
                 found[column] = name

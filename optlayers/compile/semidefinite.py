@@ -35,4 +35,10 @@ def symmetric_root(matrix: Tensor) -> Tensor:
         excess = excess - excess.detach()
         step = vectors @ (inverse * (vectors.mT @ excess @ vectors)) @ vectors.mT
         root = root - step
-    return root
+    # Of second order only: a root of rank r is given by its rows on the range of Q,
+    # R_00 = R_01 R_11^-1 R_10 on the kernel, where the steps above leave zero.
+    is_kernel = (roots == 0).to(roots)
+    split = vectors.mT @ root @ vectors
+    pseudo = torch.where(roots == 0, 0.0, 1 / torch.where(roots == 0, 1.0, roots))
+    kernel = is_kernel.unsqueeze(-1) * (split * pseudo.unsqueeze(-2)) @ split
+    return root + vectors @ (kernel * is_kernel.unsqueeze(-2)) @ vectors.mT

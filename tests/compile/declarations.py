@@ -256,6 +256,103 @@ def _(y, c):
     return objective, {"x": x}, {"cap": cp.sum_squares(x) <= 1}
 
 
+def scaled_composition(
+    x=Variable("n"),
+    s=Parameter(nonneg=True),
+    w=Parameter(nonneg=True),
+    y=Parameter("n"),
+):
+    inner = w * ol.norm(x - y) + w
+    return minimize(s * ol.square(inner) + ol.sum(x), far=s * ol.max(w * x - y) <= 4)
+
+
+@case(scaled_composition, {"n": 3}, positive=("s", "w"))
+def _(s, w, y):
+    x = cp.Variable(3)
+    objective = s * cp.square(w * cp.norm(x - y) + w) + cp.sum(x)
+    return objective, {"x": x}, {"far": s * cp.max(w * x - y) <= 4}
+
+
+def sorted_weights(
+    x=Variable("n"),
+    A=Parameter("n n"),
+    w=Parameter("n", nonneg=True),
+    s=Parameter(nonneg=True),
+    y=Parameter("n"),
+):
+    cap = s * ol.dotsort(A @ x, w) <= 2
+    return minimize(ol.sum_squares(x - y) + ol.dotsort(A @ x, w), cap=cap)
+
+
+@case(sorted_weights, {"n": 3}, positive=("w", "s"))
+def _(A, w, s, y):
+    x = cp.Variable(3)
+    objective = cp.sum_squares(x - y) + cp.dotsort(A @ x, w)
+    return objective, {"x": x}, {"cap": s * cp.dotsort(A @ x, w) <= 2}
+
+
+def kronecker(
+    X=Variable("2 2"), P=Parameter("2 2"), s=Parameter(nonneg=True), C=Parameter("2 2")
+):
+    return minimize(
+        ol.sum_squares(X - C) + s * ol.norm(P @ X - 1, p="fro"),
+        left=ol.kron(P, X) <= 0.5,
+        right=s * ol.kron(P @ X, P) <= 3,
+    )
+
+
+@case(kronecker, {}, positive=("s",))
+def _(P, s, C):
+    X = cp.Variable((2, 2))
+    constraints = {
+        "left": cp.kron(P, X) <= 0.5,
+        "right": s * cp.kron(P @ X, P) <= 3,
+    }
+    objective = cp.sum_squares(X - C) + s * cp.norm(P @ X - 1, "fro")
+    return objective, {"X": X}, constraints
+
+
+def products_on_both_sides(
+    X=Variable("n n"), P=Parameter("n n"), s=Parameter("n", nonneg=True)
+):
+    return minimize(
+        ol.sum_squares(P @ X @ P - 1) + ol.sum_squares(X - P),
+        left=s @ (X @ P) <= 0.5,
+        right=s * (P @ X @ s) <= s,
+    )
+
+
+@case(products_on_both_sides, {"n": 2}, positive=("s",))
+def _(P, s):
+    X = cp.Variable((2, 2))
+    constraints = {
+        "left": s @ (X @ P) <= 0.5,
+        "right": cp.multiply(s, P @ X @ s) <= s,
+    }
+    return cp.sum_squares(P @ X @ P - 1) + cp.sum_squares(X - P), {"X": X}, constraints
+
+
+def arranged(x=Variable("n"), p=Parameter("n"), w=Parameter(nonneg=True)):
+    joined = ol.hstack(p[0] * x[:1], p[1:] * x[1:])
+    return minimize(
+        ol.sum_squares(x - p) + w * ol.sum(ol.huber(p * ol.cumsum(x) - 1)),
+        steps=p[0] * ol.diff(p * x) <= 1,
+        joined=w * joined[::2] <= w * 0.2,
+    )
+
+
+@case(arranged, {"n": 3}, positive=("w",))
+def _(p, w):
+    x = cp.Variable(3)
+    objective = cp.sum_squares(x - p)
+    objective += w * cp.sum(cp.huber(cp.multiply(p, cp.cumsum(x)) - 1))
+    constraints = {
+        "steps": p[0] * cp.diff(cp.multiply(p, x)) <= 1,
+        "joined": w * cp.multiply(p, x)[::2] <= w * 0.2,
+    }
+    return objective, {"x": x}, constraints
+
+
 # ---- quadratic forms -----------------------------------------------------------------
 
 

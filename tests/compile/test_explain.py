@@ -1,0 +1,127 @@
+"""What is not convex says so: which subexpression, where, and what to write instead."""
+
+import pytest
+import torch
+
+from optlayers.compile.convex import compile_convex, explain_not_convex
+from optlayers.errors import NotConvex
+from tests.compile.declarations import CASES
+from tests.compile.words import (
+    Parameter,
+    Variable,
+    declared,
+    maximize,
+    minimize,
+    ol,
+)
+
+
+def product_of_variables(x=Variable("n")):
+    return minimize(x[0] * x[1] + ol.sum_squares(x))
+
+
+def unsigned_weight(x=Variable("n"), w=Parameter()):
+    return minimize(w * ol.sum_squares(x))
+
+
+def unsigned_norm(x=Variable("n"), w=Parameter("n")):
+    return minimize(ol.sum_squares(x), ball=(w[0] + 1) * ol.norm(x) <= 1)
+
+
+def root_of_squares(x=Variable("n"), y=Parameter("n")):
+    return minimize(ol.sqrt(ol.sum_squares(x - y)))
+
+
+def equal_norm(x=Variable("n")):
+    return minimize(ol.sum(x), sphere=ol.norm(x) == 1)
+
+
+def norm_from_below(x=Variable("n")):
+    return minimize(ol.sum(x), outside=ol.norm(x) >= 1)
+
+
+def root_from_above(x=Variable("n", nonneg=True)):
+    return minimize(ol.sum(x), low=ol.sqrt(x[0]) <= 1)
+
+
+def maximized_norm(x=Variable("n")):
+    return maximize(ol.norm(x))
+
+
+def minimized_root(x=Variable("n", nonneg=True)):
+    return minimize(ol.sum(ol.sqrt(x)))
+
+
+def unknown_function(x=Variable("n")):
+    return minimize(torch.sin(x).sum())
+
+
+def division(x=Variable("n"), a=Parameter("n", nonneg=True)):
+    return minimize(ol.sum(a / x))
+
+
+def unsigned_cube(x=Variable("n")):
+    return minimize(ol.sum(x**3))
+
+
+def composition(x=Variable("n")):
+    return minimize(ol.sum(ol.square(x**2 - 1)))
+
+
+def mixed_sum(x=Variable("n", nonneg=True)):
+    return minimize(ol.norm(x) + ol.sqrt(x[0]))
+
+
+def indefinite_form(x=Variable("n"), Q=Parameter("n n")):
+    return minimize(ol.quad_form(x, Q))
+
+
+def module_of_variables(x=Variable("n")):
+    return minimize(NET(x).sum())
+
+
+NET = torch.nn.Linear(3, 1)
+
+EXPECTED = {
+    product_of_variables: ["`x[0] * x[1]`", "product of two expressions", "square"],
+    unsigned_weight: ["by `w`, whose sign is unknown", "ol.nonneg(w)"],
+    unsigned_norm: ["by `w[0] + 1`, whose sign is unknown", "ol.nonneg(w[0] + 1)"],
+    root_of_squares: ["root of a convex sum of squares", "Write ol.norm(x - y)"],
+    equal_norm: ["constraint sphere", "only affine expressions can be equal", "<="],
+    norm_from_below: ["constraint outside is bounded below", "it is convex"],
+    root_from_above: ["constraint low is bounded above", "it is concave"],
+    maximized_norm: ["is maximized, but it is convex"],
+    minimized_root: ["is minimized, but it is concave"],
+    unknown_function: ["`torch.sin(x)`", "no convexity is known"],
+    division: ["`a / x` divides by an expression", "ol.inv_pos(x)"],
+    unsigned_cube: ["`x**3`", "declare it nonneg"],
+    composition: ["square, which is convex", "`x**2 - 1`, which is convex"],
+    mixed_sum: ["adds a convex and a concave term"],
+    indefinite_form: ["`Q` is positive semidefinite", "psd=True", "ol.psd_matrix(Q)"],
+    module_of_variables: ["calls a module on variables"],
+}
+
+
+@pytest.mark.parametrize("function", EXPECTED, ids=lambda one: one.__name__)
+def test_the_culprit_is_named_with_its_place(function):
+    declaration = declared(function, n=3)
+    text = explain_not_convex(declaration)
+    for part in EXPECTED[function]:
+        assert part in text
+    with pytest.raises(NotConvex) as caught:
+        compile_convex(declaration)
+    assert str(caught.value) == text
+
+
+def test_operators_are_placed_by_file_and_line():
+    text = explain_not_convex(declared(product_of_variables, n=3))
+    line = product_of_variables.__code__.co_firstlineno + 1
+    assert text.startswith(f"test_explain.py:{line}: ")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_convex_has_nothing_to_explain(name):
+    case = CASES[name]
+    assert (
+        explain_not_convex(declared(case.declaration, case.steps, **case.sizes)) == ""
+    )
