@@ -74,29 +74,26 @@ SOLVE_EQUALITY = """
 """
 
 
-def test_an_installed_solver_is_known_by_name_and_solves(run_with):
+# Every script imports torch anew, which takes seconds: each serves several claims.
+
+
+def test_an_installed_solver_is_named_ranked_last_and_conforms(run_with):
     said = run_with(
         SOLVE_EQUALITY
         + """
+    from optlayers.testing import check_solver
+
     assert registry.names("convex") == ("daqp", "clarabel", "acme")
-    found = answer("acme")
-    assert found.status.tolist() == [0]
-    print(found.point.tolist())
+    names = [type(s).__name__ for s in registry.ranked(program(Cones(zero=1)))]
+    assert names == ["Daqp", "Clarabel", "Acme"], names
+    names = [type(s).__name__ for s in registry.ranked(program(Cones(nonneg=1)))]
+    assert names == ["Daqp", "Clarabel"], names
+    check_solver(registry.create("convex", "acme"))
+    print(answer("acme").point.tolist())
     """,
         "acme",
     )
     assert said.strip() == "[[-1.0, 1.0, 2.0]]"
-
-
-def test_an_installed_solver_passes_the_conformance_suite(run_with):
-    run_with(
-        """
-    from optlayers import registry
-    from optlayers.testing import check_solver
-    check_solver(registry.create("convex", "acme"))
-    """,
-        "acme",
-    )
 
 
 def test_an_installed_solver_states_its_options(run_with):
@@ -117,37 +114,15 @@ def test_an_installed_solver_states_its_options(run_with):
     assert "options: ridge" in said
 
 
-def test_an_installed_solver_never_comes_before_the_built_in_ones(run_with):
-    run_with(
+def test_a_broken_package_harms_no_one_and_is_listed_with_its_reason(run_with):
+    said = run_with(
         SOLVE_EQUALITY
         + """
-    names = [type(s).__name__ for s in registry.ranked(program(Cones(zero=1)))]
-    assert names == ["Daqp", "Clarabel", "Acme"], names
-    names = [type(s).__name__ for s in registry.ranked(program(Cones(nonneg=1)))]
-    assert names == ["Daqp", "Clarabel"], names
-    """,
-        "acme",
-    )
+    from optlayers.errors import SolverRefused
 
-
-def test_a_broken_package_harms_no_one(run_with):
-    run_with(
-        SOLVE_EQUALITY
-        + """
     assert type(registry.choose(program(Cones(zero=1)))).__name__ == "Daqp"
     assert answer("acme").status.tolist() == [0]
     assert answer("daqp").status.tolist() == [0]
-    """,
-        "acme",
-        "broken",
-    )
-
-
-def test_a_broken_solver_is_listed_with_its_reason(run_with):
-    said = run_with(
-        """
-    from optlayers import registry
-    from optlayers.errors import SolverRefused
     for name in ("broken", "absent"):
         try:
             registry.create("convex", name)
@@ -155,6 +130,7 @@ def test_a_broken_solver_is_listed_with_its_reason(run_with):
             print(error)
     assert set(registry.unavailable("convex")) == {"broken", "absent"}
     """,
+        "acme",
         "broken",
     )
     assert "RuntimeError: the licence server is on fire" in said
