@@ -80,4 +80,5 @@ def diff(x: Tensor, k: int = 1, axis: int = 0) -> Tensor:
 
 
 def _reversed(x: Tensor) -> Tensor:
-    return x.permute(*range(x.ndim - 1, -1, -1))
+    # torch 2.13: torch.compile passes on an unpacked range as its three bounds.
+    return x.permute(tuple(range(x.ndim - 1, -1, -1)))
