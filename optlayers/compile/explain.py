@@ -37,14 +37,23 @@ def sentence_on_convexity(
     if cones.soc:
         kind += " second-order cone"
     word = "concave" if declaration.sense == "maximize" else "convex"
-    kinds = {"equal": cones.zero, "unequal": cones.nonneg}
-    rows = [f"{count} {kind}" for kind, count in kinds.items() if count]
-    rows += [f"{len(cones.soc)} conic"] if cones.soc else []
+    words = {
+        "equation": cones.zero,
+        "inequality": cones.nonneg,
+        "second-order cone": len(cones.soc),
+    }
+    rows = [_counted(count, word) for word, count in words.items() if count]
     return (
         f"the objective is {word} and every constraint is convex, by the rules of "
-        f"disciplined convex programming: a {kind} program of {n} variables and "
-        f"{' + '.join(rows) or 'no'} rows"
+        f"disciplined convex programming: a {kind} program of "
+        f"{_counted(n, 'variable')} and {', '.join(rows) or 'no constraint'}"
     )
+
+
+def _counted(count: int, word: str) -> str:
+    if count == 1:
+        return f"1 {word}"
+    return f"{count} {word.removesuffix('y')}{'ies' if word.endswith('y') else 's'}"
 
 
 class _Search:

@@ -194,7 +194,7 @@ def _leaf(expression: Expression) -> Leaf:
         (bare,) = bare.arguments
     return Leaf(
         expression=expression,
-        text=describe(expression),
+        text=_text(expression),
         shape=expression.shape,
         field=bare.options["field"].name if bare.name == "field" else None,
         assertion=(
@@ -202,6 +202,12 @@ def _leaf(expression: Expression) -> Leaf:
         ),
         field_names=expression.field_names,
     )
+
+
+def _text(expression: Expression) -> str:
+    if expression.arguments and expression.origin.code is None:
+        return f"computed from {', '.join(sorted(expression.field_names)) or 'nothing'}"
+    return describe(expression)
 
 
 def _calls_module(expression: Expression) -> bool:

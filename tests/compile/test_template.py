@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from optlayers.compile.convex import compile_convex
 from optlayers.errors import NotConvex, NotSupported
 from optlayers.linalg.pattern import PatternMatrix
 from tests.compile.declarations import CASES, mpc
@@ -18,6 +19,7 @@ from tests.compile.words import (
     Parameter,
     Variable,
     compiled,
+    declared,
     matrix,
     maximize,
     minimize,
@@ -212,6 +214,80 @@ def test_derivatives_pass_through_leaves_and_maps():
     assert_close(p["b"].grad, torch.ones(4, 2, **DOUBLE))
 
 
+def test_learned_tensors_and_modules_enter_through_leaves():
+    price = torch.nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
+    network = torch.nn.Linear(2, 3)
+
+    def learned(x=Variable("n"), u=Parameter("2")):
+        return minimize(ol.sum_squares(x - network(u)) + price @ x)
+
+    declaration = declared(learned, n=3)
+    template = compile_convex(declaration)
+    u = torch.rand(4, 2)
+    leaves = template.evaluate_leaves({"u": u}, declaration.captured)
+    program, _ = template.bind(leaves, 4)
+    assert program.q.dtype == torch.float64
+    assert_close(program.q.float(), price - 2 * network(u))
+    program.q.sum().backward()
+    assert_close(price.grad, torch.full((3,), 4.0))
+    assert network.weight.grad is not None
+
+
+@pytest.mark.parametrize("name", ["markowitz", "quadratic_constraint"])
+def test_leaves_and_maps_compile_without_a_break(name):
+    case = CASES[name]
+    template = compiled(case.declaration, case.steps, **case.sizes)
+    p = {
+        key: value.expand(3, *value.shape).contiguous()
+        for key, value in drawn(case, template).items()
+    }
+
+    def total(parameters):
+        program, offset = template.bind(template.evaluate_leaves(parameters, {}), 3)
+        return offset.sum() + sum(tensor.square().sum() for tensor in program.tensors())
+
+    torch._dynamo.reset()
+    whole = torch.compile(total, fullgraph=True, backend="eager")
+    assert_close(whole(p), total(p))
+
+
+# ---- stages --------------------------------------------------------------------------
+
+
+def looped_mpc(
+    x=Variable("6 2"),
+    u=Variable("5 1", lower=-1, upper=1),
+    x0=Parameter("2"),
+    A=Parameter("2 2"),
+    B=Parameter("2 1"),
+    q=Parameter("2", nonneg=True),
+    r=Parameter("1", nonneg=True),
+):
+    cost = 10 * ol.sum_squares(x[5])
+    steps = []
+    for t in range(5):
+        cost = cost + q @ x[t] ** 2 + r @ u[t] ** 2
+        steps.append(x[t + 1] == A @ x[t] + B @ u[t])
+    return minimize(cost, *steps, start=x[0] == x0)
+
+
+def test_stages_and_a_plain_loop_are_the_same_problem():
+    staged = compiled(mpc, steps=5, n=2, m=1)
+    looped = compiled(looped_mpc)
+    assert (looped.n, looped.m) == (staged.n, staged.m)
+    p = drawn(CASES["mpc"], staged)
+    one, other = solved(staged, p), solved(looped, p)
+    assert one.objective == pytest.approx(other.objective)
+    for name in ("x", "u"):
+        np.testing.assert_allclose(one.values[name], other.values[name], atol=1e-6)
+    steps = np.array([other.duals[f"constraint_{t}"] for t in range(5)])
+    np.testing.assert_allclose(one.duals["dynamics"], steps, rtol=1e-5, atol=1e-5)
+    for name in ("start", "u.lower", "u.upper"):
+        np.testing.assert_allclose(
+            one.duals[name], other.duals[name], rtol=1e-5, atol=1e-5
+        )
+
+
 # ---- names ---------------------------------------------------------------------------
 
 
@@ -237,6 +313,11 @@ def test_lifted_rows_belong_to_the_constraint_they_were_lifted_from():
     template = compiled(lifted, n=3)
     assert set(template.row_names) == {"ball"}
     assert set(template.column_names) == {"x", "auxiliary of ball"}
+
+
+def test_the_reason_counts_what_there_is():
+    why = compiled(project, n=10, k=5).why
+    assert why.endswith("a quadratic program of 10 variables and 5 inequalities")
 
 
 def test_multipliers_have_the_shape_of_their_constraint():
