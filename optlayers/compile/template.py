@@ -149,7 +149,7 @@ class ConvexTemplate:
                 continue
             value = leaves[one.subject]
             shape = self.leaves[one.subject].shape
-            found.append(value.reshape(*value.shape[:-1], *shape))
+            found.append(value.reshape((*value.shape[:-1], *shape)))
         return found
 
     def evaluate_leaves(

@@ -382,6 +382,16 @@ def test_every_promise_is_listed_to_be_checked():
     assert_close(asserted["G", "psd"].reshape(3, 2, 2), p["G"].double())
 
 
+def test_a_shared_scalar_is_checked_as_a_scalar():
+    def weighted(x=Variable("n"), c=Parameter()):
+        return minimize(ol.nonneg(c - 1) * ol.norm1(x))
+
+    template = compiled(weighted, n=2)
+    p = {"c": torch.tensor(3.0)}
+    values = template.checked(p, template.evaluate_leaves(p, {}))
+    assert [value.shape for value in values] == [(), ()]
+
+
 def test_the_users_word_on_a_matrix_of_quad_form_is_checked_too():
     def trusted(x=Variable("n"), Q=Parameter("n n"), y=Parameter("n")):
         return minimize(ol.quad_form(x - y, Q, assume_PSD=True))
