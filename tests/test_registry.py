@@ -83,6 +83,34 @@ def test_the_first_that_does_not_refuse_is_chosen(second_order_program):
     assert type(chosen).__name__ == "Clarabel"
 
 
+def test_refresh_finds_what_was_installed_meanwhile(own_entries, monkeypatch, tmp_path):
+    folder = tmp_path / "late_plugin-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Name: late-plugin\nVersion: 1.0\n")
+    entry = f"[{registry.ENTRY_POINT_GROUP}]\nroot.late = late_plugin:Late\n"
+    (folder / "entry_points.txt").write_text(entry)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "late" not in registry.names("root")
+    registry.refresh()
+    assert "late" in registry.names("root")
+
+
+def test_refresh_tries_what_could_not_be_loaded_again(own_entries):
+    late = iter([ImportError("not yet"), None])
+
+    def load():
+        if (error := next(late)) is not None:
+            raise error
+        return Lazy
+
+    registry._remember(registry.Registration("root", "late", load, rank=1))
+    with pytest.raises(SolverRefused, match="late: could not be loaded"):
+        registry.choose(RootProgram())
+    registry.refresh()
+    with pytest.raises(SolverRefused, match="late: is tired"):
+        registry.choose(RootProgram())
+
+
 def test_when_all_refuse_each_says_why(own_entries):
     registry.register("root", "sleepy", Lazy)
 
