@@ -123,11 +123,6 @@ class AffineMap:
         terms = tuple((k, _sparse_map(M)) for k, M in enumerate(blocks) if M.nnz)
         return cls(constant, terms, not bool(constant.any()))
 
-    @property
-    def depends_on(self) -> tuple[int, ...]:
-        """The indices of the leaves that have an entry."""
-        return tuple(index for index, _ in self.terms)
-
     def __call__(self, leaves: Sequence[Tensor]) -> Tensor:
         """The values at these leaves.
 

@@ -60,7 +60,7 @@ def test_batched_leaves_give_one_row_a_sample(rows, batch, mask):
         for k, size in enumerate(sizes)
     ]
     values = affine(leaves)
-    if not any(leaves[k].ndim == 2 for k in affine.depends_on):
+    if not any(leaves[k].ndim == 2 for k, _ in affine.terms):
         assert values.shape == (rows,)
     expanded = [leaf.expand(batch, leaf.shape[-1]) for leaf in leaves]
     stacked = np.concatenate([*expanded, np.ones((batch, 1))], 1)
@@ -71,7 +71,7 @@ def test_batched_leaves_give_one_row_a_sample(rows, batch, mask):
 def test_it_depends_on_the_leaves_with_an_entry_only():
     matrix = sp.csc_matrix(np.array([[0.0, 0.0, 3.0, 0.0, 1.0]]))
     affine = AffineMap.from_sparse(matrix, [2, 1, 1])
-    assert affine.depends_on == (1,)
+    assert [leaf for leaf, _ in affine.terms] == [1]
     others = torch.full((2,), torch.nan).double()
     values = affine([others, torch.ones(1).double(), others[:1]])
     assert_close(values, torch.tensor([4.0]).double())
@@ -79,7 +79,7 @@ def test_it_depends_on_the_leaves_with_an_entry_only():
 
 def test_a_map_of_nothing_is_its_constant():
     affine = AffineMap.from_sparse(sp.csc_matrix(np.array([[2.0], [0.0]])), [])
-    assert affine.depends_on == ()
+    assert affine.terms == ()
     assert torch.equal(affine([]), torch.tensor([2.0, 0.0]).double())
 
 
