@@ -56,7 +56,7 @@ class Notation(Protocol):
         ...
 
     def number(self, value: float) -> str:
-        """A number."""
+        """A value in six digits or fewer, infinities and powers of ten included."""
         ...
 
     def grouped(self, text: str) -> str:

@@ -59,7 +59,7 @@ def ptp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def sum_squares(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Sum of squares."""
+    """Sum of the squared entries over axes."""
     return total(x * x, axis, keepdims)
 
 

@@ -135,7 +135,7 @@ def reciprocal(build: Build, input: Any) -> Any:
 
 
 def power(build: Build, input: Any, exponent: Any) -> Any:
-    """A power."""
+    """input^exponent, entry by entry, as torch.pow computes it."""
     return build("power", input, p=exponent)
 
 
