@@ -11,6 +11,7 @@ On a machine that others share, `--clock cpu` counts the time of this process al
 import argparse
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import median
 from time import perf_counter, process_time
 
@@ -255,18 +256,35 @@ def declare_mpc() -> None:
     mpc.layer(steps=20, n=4, m=1)
 
 
-def build_mpc(looped: bool = False, n: int = 4, m: int = 1, steps: int = 20) -> None:
+def vectorized_stages(
+    x: cp.Variable, u: cp.Variable, given: Mapping[str, cp.Parameter]
+) -> tuple[cp.Expression, list[cp.Constraint]]:
+    """Cost and dynamics of all stages at once."""
+    cost = cp.sum(cp.square(x[:-1]) @ given["q"]) + cp.sum(cp.square(u) @ given["r"])
+    return cost, [x[1:] == x[:-1] @ given["A"].T + u @ given["B"].T]
+
+
+def looped_stages(
+    x: cp.Variable, u: cp.Variable, given: Mapping[str, cp.Parameter]
+) -> tuple[cp.Expression, list[cp.Constraint]]:
+    """The same, stage by stage."""
+    A, B, q, r = (given[name] for name in "ABqr")
+    stages = range(u.shape[0])
+    cost = sum(q @ cp.square(x[k]) + r @ cp.square(u[k]) for k in stages)
+    return cost, [x[k + 1] == A @ x[k] + B @ u[k] for k in stages]
+
+
+def build_mpc(write_stages: Callable[..., tuple], n: int = 4, m: int = 1) -> None:
     """The same problem in cvxpy, and the data it would hand to a solver."""
-    x, u = cp.Variable((steps + 1, n)), cp.Variable((steps, m))
-    x0, A, B = cp.Parameter(n), cp.Parameter((n, n)), cp.Parameter((n, m))
-    q, r = cp.Parameter(n, nonneg=True), cp.Parameter(m, nonneg=True)
-    if looped:
-        stages = range(steps)
-        cost = sum(q @ cp.square(x[k]) + r @ cp.square(u[k]) for k in stages)
-        dynamics = [x[k + 1] == A @ x[k] + B @ u[k] for k in stages]
-    else:
-        cost = cp.sum(cp.square(x[:-1]) @ q) + cp.sum(cp.square(u) @ r)
-        dynamics = [x[1:] == x[:-1] @ A.T + u @ B.T]
+    steps = 20
+    x, u, x0 = cp.Variable((steps + 1, n)), cp.Variable((steps, m)), cp.Parameter(n)
+    given = {
+        "A": cp.Parameter((n, n)),
+        "B": cp.Parameter((n, m)),
+        "q": cp.Parameter(n, nonneg=True),
+        "r": cp.Parameter(m, nonneg=True),
+    }
+    cost, dynamics = write_stages(x, u, given)
     cost += 10 * cp.sum_squares(x[-1])
     constraints = [x[0] == x0, *dynamics, u >= -1, u <= 1]
     problem = cp.Problem(cp.Minimize(cost), constraints)
@@ -275,10 +293,11 @@ def build_mpc(looped: bool = False, n: int = 4, m: int = 1, steps: int = 20) -> 
 
 def compare_construction(repeats: int, clock: Clock) -> Table:
     """Warm construction of the MPC layer against cvxpy's own work."""
+    work = "build, get_problem_data"
     builders = {
         f"{OURS}: declare, trace, compile": declare_mpc,
-        "cvxpy, vectorized: build, get_problem_data": build_mpc,
-        "cvxpy, a loop: build, get_problem_data": lambda: build_mpc(looped=True),
+        f"cvxpy, vectorized: {work}": partial(build_mpc, vectorized_stages),
+        f"cvxpy, a loop: {work}": partial(build_mpc, looped_stages),
     }
     times: dict[str, list[float]] = {name: [] for name in builders}
     for repeat in range(repeats + 1):
