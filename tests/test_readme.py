@@ -3,6 +3,7 @@
 import linecache
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,17 +28,29 @@ def code_of(page: Path) -> str:
 PAGES_WITH_CODE = [page for page in PAGES if code_of(page)]
 
 
+def run(page: Path, monkeypatch) -> dict[str, Any]:
+    """What the code of a page leaves behind, by name."""
+    name, code = str(page), code_of(page)
+    # What reads the source of this code should find the code, without the prose.
+    lines = code.splitlines(keepends=True)
+    monkeypatch.setitem(linecache.cache, name, (len(code), None, lines, name))
+    left: dict[str, Any] = {"__name__": page.stem}
+    exec(compile(code, name, "exec"), left)
+    return left
+
+
 @pytest.mark.parametrize(
     "page", PAGES_WITH_CODE, ids=lambda page: str(page.relative_to(ROOT))
 )
 def test_code_of_the_page_runs(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    name, code = str(page), code_of(page)
-    # What reads the source of this code should find the code, without the prose.
-    lines = code.splitlines(keepends=True)
-    monkeypatch.setitem(linecache.cache, name, (len(code), None, lines, name))
-    exec(compile(code, name, "exec"), {"__name__": page.stem})
+    run(page, monkeypatch)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_readme_shows_what_print_would(monkeypatch):
+    page = ROOT / "README.md"
+    assert str(run(page, monkeypatch)["portfolio"]) in page.read_text(encoding="utf-8")
 
 
 def test_readme_and_guide_have_code():
