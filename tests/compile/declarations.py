@@ -568,3 +568,17 @@ def _(a, w, x0):
     objective += w * cp.sum(cp.abs(a * X - 1))
     steps = X[1:] == a * (a * X[:-1] + U)
     return objective, {"x": X, "u": U}, {"start": X[0] == x0, "dynamics": steps}
+
+
+def staged_ratio(x=State("n"), p=Parameter(nonneg=True), ref=Parameter("n")):
+    """Lowered a second time: stage by stage, an auxiliary variable equal to p."""
+    cost = ol.total(ol.sum_squares(x - 3 * ref))
+    return minimize(cost, tube=ol.quad_over_lin(x - ref, p) <= 1)
+
+
+@case(staged_ratio, {"n": 2}, steps=2, positive=("p",))
+def _(p, ref):
+    X = cp.Variable((3, 2))
+    objective = sum(cp.sum_squares(X[t] - 3 * ref) for t in range(3))
+    tube = [cp.sum_squares(X[t] - ref) / p <= 1 for t in range(3)]
+    return objective, {"x": X}, {"tube": tube}
