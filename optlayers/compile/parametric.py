@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from optlayers.modeling.evaluate import Evaluator
-from optlayers.modeling.expressions import Expression
+from optlayers.modeling.expressions import Expression, constant_of
 from optlayers.modeling.foreign import Slot
 from optlayers.modeling.origin import NOWHERE, Origin
 from optlayers.modeling.signs import Sign
@@ -171,26 +171,8 @@ class Parametrics:
 
 
 def constant(value: Tensor | float, origin: Origin = NOWHERE) -> Expression:
-    """A number, vector or matrix as an expression."""
-    tensor = torch.as_tensor(value, dtype=torch.float64)
-    return Expression(
-        "constant",
-        (),
-        {"value": tensor},
-        tuple(tensor.shape),
-        None,
-        sign_of(tensor),
-        origin,
-    )
-
-
-def sign_of(value: Tensor) -> Sign:
-    """What the entries of a tensor have in common."""
-    if not value.numel() or not value.any():
-        return Sign.ZERO
-    if bool((value >= 0).all()):
-        return Sign.NONNEG
-    return Sign.NONPOS if bool((value <= 0).all()) else Sign.UNKNOWN
+    """A number, vector or matrix as an expression, in float64."""
+    return constant_of(torch.as_tensor(value, dtype=torch.float64), origin)
 
 
 def is_psd_matrix(matrix: np.ndarray) -> bool:

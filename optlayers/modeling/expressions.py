@@ -301,7 +301,7 @@ def as_expression(value: Any) -> Expression:
         tensor = constant_tensor(value)
     except DeclarationError as reason:
         raise located(reason) from None
-    return _constant(tensor)
+    return constant_of(tensor, Origin.here())
 
 
 # ---- torch functions and modules -----------------------------------------------------
@@ -375,19 +375,15 @@ def _as_argument(value: Any) -> Expression:
         except DeclarationError as reason:
             raise located(reason) from None
         if not value.is_floating_point():
-            return _constant(value.detach().clone())
+            return constant_of(value.detach().clone(), Origin.here())
     return as_expression(value)
 
 
-def _constant(tensor: Tensor) -> Expression:
+def constant_of(value: Tensor, origin: Origin) -> Expression:
+    """A tensor as an expression, in its own precision and without a copy."""
+    shape = tuple(value.shape)
     return Expression(
-        "constant",
-        (),
-        {"value": tensor},
-        tuple(tensor.shape),
-        None,
-        sign_of(tensor),
-        Origin.here(),
+        "constant", (), {"value": value}, shape, None, sign_of(value), origin
     )
 
 
