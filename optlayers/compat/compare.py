@@ -1,6 +1,6 @@
 """Compare solvers on one layer: solutions, multipliers and gradients, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from optlayers.batching import restore
+from optlayers.compat.cvxpylayers import solve_by_cvxpylayers
 from optlayers.errors import OptlayersError
 from optlayers.layers.layer import Layer
 from optlayers.layers.result import Result
@@ -56,7 +58,7 @@ class _Answer:
 def compare(
     layer: Layer,
     inputs: Mapping[str, Tensor],
-    solvers: Sequence[Any] = ("clarabel", "daqp", "diffcp"),
+    solvers: Sequence[Any] = ("clarabel", "daqp", "diffcp", "cvxpylayers"),
     *,
     console: Console | None = None,
 ) -> Comparison:
@@ -69,7 +71,7 @@ def compare(
         layer: a layer made by `problem.layer(...)`.
         inputs: its parameters by name, as for the call.
         solvers: registered names or instances; "diffcp" solves with the layer's own
-            choice and differentiates with diffcp.
+            choice and differentiates with diffcp, "cvxpylayers" does both there.
         console: where to print; the terminal by default.
     """
     answers: dict[str, _Answer] = {}
@@ -89,19 +91,50 @@ def _answer(layer: Layer, inputs: Mapping[str, Tensor], solver: Any) -> _Answer:
     given = {
         name: value.detach().clone().requires_grad_() for name, value in inputs.items()
     }
-    options = {"gradient": "diffcp"} if solver == "diffcp" else {"solver": solver}
-    out: Result = layer(**given, **options)
-    values = {name: out[name] for name in layer.problem.declared.variable_names}
+    values, duals = _REFERENCES.get(solver, _by_layer)(layer, given, solver)
     total = torch.stack([value.sum() for value in values.values()]).sum()
     gradients = torch.autograd.grad(total, list(given.values()), allow_unused=True)
     return _Answer(
         {name: value.detach() for name, value in values.items()},
-        {name: value.detach() for name, value in out.dual.items()},
+        {name: value.detach() for name, value in duals.items()},
         {
             name: torch.zeros_like(given[name]) if gradient is None else gradient
             for name, gradient in zip(given, gradients, strict=True)
         },
     )
+
+
+Named = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+def _by_layer(layer: Layer, given: Mapping[str, Tensor], solver: Any) -> Named:
+    return _outputs(layer, layer(**given, solver=solver))
+
+
+def _by_diffcp(layer: Layer, given: Mapping[str, Tensor], solver: Any) -> Named:
+    return _outputs(layer, layer(**given, gradient="diffcp"))
+
+
+def _by_cvxpylayers(layer: Layer, given: Mapping[str, Tensor], solver: Any) -> Named:
+    program, template = layer.compiled(**given)
+    x, y = solve_by_cvxpylayers(program)
+    shape = layer(**given, on_failure="keep").status.shape
+    return (
+        {name: restore(read(x), shape) for name, read in template.variables.items()},
+        {name: restore(read(y), shape) for name, read in template.duals.items()},
+    )
+
+
+# Peers that are no solver of the registry, by the name `compare` takes.
+_REFERENCES: Mapping[Any, Callable[[Layer, Mapping[str, Tensor], Any], Named]] = {
+    "diffcp": _by_diffcp,
+    "cvxpylayers": _by_cvxpylayers,
+}
+
+
+def _outputs(layer: Layer, out: Result) -> Named:
+    names = layer.problem.declared.variable_names
+    return {name: out[name] for name in names}, dict(out.dual)
 
 
 def _measure(answers: dict[str, _Answer], errors: dict[str, str]) -> Comparison:

@@ -34,6 +34,10 @@ class Built(NamedTuple):
 Build = Callable[[Sequence[Tensor], int], Built]
 
 
+# x [B, n], y [B, m], s [B, m] and the objective [B].
+Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
 class Solved(NamedTuple):
     """The outcome of a differentiable solve.
 
@@ -90,7 +94,8 @@ def differentiable_solve(
         "multipliers_unique": found.unique,
     }
     if not _needs_gradient(built):
-        return Solved(*_outputs(built, found.point), found.status, stats)
+        plain = _outputs(built, found.point)
+        return Solved(*_marked(plain, ok, options), found.status, stats)
     if options.on_failure == "raise" or _is_known_whole(ok):
         outputs, condition = _differentiated(built, found.point, ok, options)
         return Solved(*outputs, found.status, stats | condition)
@@ -103,13 +108,26 @@ def differentiable_solve(
     point, *rows = replace_failed([found.point, *rows], ok)
     outputs, condition = _differentiated(build(rows, batch), point, ok, options)
     x, y, s, objective = (
-        torch.where(ok if new.ndim == 1 else ok.unsqueeze(1), new, old.detach())
+        torch.where(_rows(ok, new), new, old.detach())
         for new, old in zip(outputs, _outputs(built, found.point), strict=True)
     )
-    return Solved(x, y, s, objective, found.status, stats | condition)
+    marked = _marked((x, y, s, objective), ok, options)
+    return Solved(*marked, found.status, stats | condition)
 
 
-def _outputs(built: Built, point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _marked(outputs: Outputs, ok: Tensor, options: SolveOptions) -> Outputs:
+    """Failed rows as NaN if that was asked for; as they are otherwise."""
+    if options.on_failure != "nan":
+        return outputs
+    x, y, s, objective = (torch.where(_rows(ok, v), v, torch.nan) for v in outputs)
+    return x, y, s, objective
+
+
+def _rows(ok: Tensor, value: Tensor) -> Tensor:
+    return ok if value.ndim == 1 else ok.unsqueeze(1)
+
+
+def _outputs(built: Built, point: Tensor) -> Outputs:
     """x, y, s and the objective at a point."""
     x, y, s = built.program.split(point)
     return x, y, s, built.program.objective(x) + built.offset
@@ -117,7 +135,7 @@ def _outputs(built: Built, point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tenso
 
 def _differentiated(
     built: Built, value: Tensor, ok: Tensor, options: SolveOptions
-) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], dict[str, Tensor]]:
+) -> tuple[Outputs, dict[str, Tensor]]:
     """x, y, s and the objective with derivatives, and what is known of these."""
     program, offset = built
     if options.gradient == "diffcp":

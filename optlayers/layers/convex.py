@@ -6,6 +6,7 @@ options, are made at their first use and kept.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,19 @@ from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import make_plan
 from optlayers.layers.result import Result
 from optlayers.programs.cone_program import ConeProgram
-from optlayers.solution import Status
 from optlayers.solvers.plan import Plan
+
+
+class Compiled(NamedTuple):
+    """Cone programs and the template that reads named outputs off their solutions.
+
+    Attributes:
+        program: one sample per element of the batch.
+        template: `template.variables[name](x)` and `template.duals[name](y)`.
+    """
+
+    program: ConeProgram
+    template: ConvexTemplate
 
 
 class ConvexRoute:
@@ -74,7 +86,18 @@ class ConvexRoute:
             checked=template.checked(aligned, leaves),
             batch_shape=batch_shape,
         )
-        return self._name(solved, batch_shape, dtype, options)
+        return self._name(solved, batch_shape, dtype)
+
+    def compiled(
+        self,
+        parameters: Mapping[str, Tensor],
+        captured: Mapping[str, nn.Module | Tensor],
+    ) -> Compiled:
+        """The cone programs of one batch, differentiable in the parameters."""
+        aligned, batch_shape = align(parameters, self.ndims)
+        leaves = self.template.evaluate_leaves(aligned, captured)
+        program, _ = self.template.bind(leaves, math.prod(batch_shape))
+        return Compiled(program, self.template)
 
     def prepare(self, options: SolveOptions) -> None:
         """Choose solvers ahead of the first call, which may be a traced one."""
@@ -107,16 +130,10 @@ class ConvexRoute:
         solved: Solved,
         batch_shape: torch.Size,
         dtype: torch.dtype,
-        options: SolveOptions,
     ) -> Result:
         """Named outputs with the call's batch dimensions and dtype."""
         template = self.template
         x, y, objective = solved.x, solved.y, solved.objective
-        if options.on_failure == "nan":
-            ok = solved.status == int(Status.SOLVED)
-            x = torch.where(ok.unsqueeze(1), x, torch.nan)
-            y = torch.where(ok.unsqueeze(1), y, torch.nan)
-            objective = torch.where(ok, objective, torch.nan)
         if template.maximize:
             objective = -objective
 

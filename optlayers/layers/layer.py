@@ -23,7 +23,7 @@ from optlayers.errors import (
 from optlayers.functional.options import OPTION_NAMES, SolveOptions, unknown_option
 from optlayers.interfaces import Kind
 from optlayers.layers.binding import constrain
-from optlayers.layers.convex import ConvexRoute
+from optlayers.layers.convex import Compiled, ConvexRoute
 from optlayers.layers.result import Result
 
 if TYPE_CHECKING:
@@ -109,10 +109,19 @@ class Layer(nn.Module):
         options = {name: named.pop(name) for name in OPTION_NAMES if name in named}
         parameters = self._collect(values, named)
         route = self._route_for(parameters)
-        captured = {
-            name: getattr(self, attribute) for name, attribute in self._captured.items()
-        }
-        return route(parameters, captured, self.options.replace(**options))
+        return route(parameters, self._met(), self.options.replace(**options))
+
+    def compiled(self, *values: Any, **named: Any) -> Compiled:
+        """The cone programs that a call with these parameters solves.
+
+        Differentiable in the parameters: what another solver, or a comparison, needs.
+
+        Args:
+            *values: parameters in declared order, as in the call.
+            **named: parameters by name, as in the call.
+        """
+        parameters = self._collect(values, named)
+        return self._route_for(parameters).compiled(parameters, self._met())
 
     def extra_repr(self) -> str:
         """One line for print(model)."""
@@ -161,6 +170,12 @@ class Layer(nn.Module):
     def _prepare_routes(self) -> None:
         self._routes: dict[Any, ConvexRoute] = {}
         self._lock = threading.RLock()
+
+    def _met(self) -> dict[str, Any]:
+        """Parameters and modules met in the declaration, as this layer owns them."""
+        return {
+            name: getattr(self, attribute) for name, attribute in self._captured.items()
+        }
 
     def _read(self, name: str) -> Tensor:
         value = getattr(self, self._bound[name])

@@ -1,0 +1,53 @@
+"""The parity reference: diffcp's derivative around our own solution."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from optlayers.errors import ParameterError, TransformError
+from optlayers.testing.zoo import CONVEX, project
+
+# diffcp differentiates at its own solution, which is good to about 1e-5.
+PARITY = {"rtol": 1e-3, "atol": 1e-3}
+
+
+@pytest.mark.parametrize("specimen", CONVEX, ids=lambda one: one.name)
+def test_the_value_is_ours_and_the_derivative_agrees(specimen):
+    layer = specimen.problem.layer(**specimen.sizes)
+    exact = {k: v.requires_grad_() for k, v in specimen.batch(2, seed=5).items()}
+    peer = {k: v.detach().clone().requires_grad_() for k, v in exact.items()}
+    name = specimen.problem.declared.variable_names[0]
+    ours, theirs = layer(**exact), layer(**peer, gradient="diffcp")
+    assert torch.equal(ours[name], theirs[name])
+    ours[name].sum().backward()
+    theirs[name].sum().backward()
+    for parameter in exact:
+        if exact[parameter].grad is not None:
+            assert_close(peer[parameter].grad, exact[parameter].grad, **PARITY)
+
+
+def test_a_failed_sample_is_never_handed_to_diffcp():
+    given = {k: v.requires_grad_() for k, v in CONVEX[0].batch(3).items()}
+    poisoned = given["y"].detach().clone()
+    poisoned[1] = float("nan")
+    y = poisoned.requires_grad_()
+    options = {"gradient": "diffcp", "on_failure": "nan"}
+    out = project(y=y, A=given["A"], b=given["b"], **options)
+    out.x[[0, 2]].sum().backward()
+    assert out.ok.tolist() == [True, False, True]
+    assert (y.grad[1] == 0).all() and y.grad[[0, 2]].isfinite().all()
+
+
+def test_a_second_derivative_is_refused():
+    with pytest.raises(ParameterError, match="diffcp"):
+        project.layer(gradient="diffcp", order=2)
+
+
+def test_a_transform_is_refused_with_the_remedy():
+    given = CONVEX[0].batch(2)
+    with pytest.raises(TransformError, match="exact"):
+        torch.func.vmap(
+            lambda y: (
+                project(y=y, A=given["A"][0], b=given["b"][0], gradient="diffcp").x
+            )
+        )(given["y"])
