@@ -5,8 +5,6 @@ becomes one that obeys DPP there. Of its faults, an infeasible sample still rais
 the whole batch.
 """
 
-import warnings
-
 import cvxpy as cp
 import torch
 from torch import Tensor
@@ -40,10 +38,7 @@ def solve_by_cvxpylayers(program: ConeProgram) -> tuple[Tensor, Tensor]:
         program.b,
     ]
     options = {"solve_method": "CLARABEL"} | ACCURACY
-    with warnings.catch_warnings():
-        # cvxpylayers 1.2 copies tensors in a way that numpy 2 deprecates.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        x, *duals = layer(*tensors, solver_args=options)
+    x, *duals = layer(*tensors, solver_args=options)
     return x, torch.cat([one.reshape(batch, -1) for one in duals], 1)
 
 
