@@ -4,7 +4,6 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any, Self
 
 from torch import nn
@@ -35,6 +34,10 @@ class DeclaredProblem:
         function: that function; it is run once per set of sizes.
         fields: the fields, in order of the signature.
         convex: whether the author insists on convexity; None leaves it open.
+        parameter_names: the fields a call gives, in order.
+        variable_names: the fields the solver chooses, in order.
+        dimension_names: the named sizes, in the order they are first met.
+        uses_stages: whether it has a State or Control, so that steps= is needed.
     """
 
     def __init__(
@@ -47,6 +50,15 @@ class DeclaredProblem:
         self.name = getattr(function, "__name__", "problem")
         self.fields = dict(fields)
         self.convex = convex
+        # Not cached properties: these lock on Python 3.11, and torch.compile cannot
+        # trace a lock when a layer is met for the first time.
+        declared = self.fields.items()
+        given = (Role.PARAMETER, Role.TIME)
+        self.parameter_names = tuple(n for n, one in declared if one.role in given)
+        self.variable_names = tuple(n for n, one in declared if one.role.is_variable)
+        sizes = (name for _, one in declared for name in one.dimension_names)
+        self.dimension_names = tuple(dict.fromkeys(sizes))
+        self.uses_stages = any(one.role.is_staged for _, one in declared)
         self.__wrapped__ = function
         self.__name__ = self.name
         self.__qualname__ = getattr(function, "__qualname__", self.name)
@@ -54,28 +66,6 @@ class DeclaredProblem:
         self.__doc__ = function.__doc__
         self._declarations: dict[Any, Declaration] = {}
         self._lock = threading.RLock()
-
-    @cached_property
-    def parameter_names(self) -> tuple[str, ...]:
-        """The fields a call gives, in order."""
-        given = (Role.PARAMETER, Role.TIME)
-        return tuple(n for n, one in self.fields.items() if one.role in given)
-
-    @cached_property
-    def variable_names(self) -> tuple[str, ...]:
-        """The fields the solver chooses, in order."""
-        return tuple(n for n, one in self.fields.items() if one.role.is_variable)
-
-    @cached_property
-    def dimension_names(self) -> tuple[str, ...]:
-        """The named sizes, in the order they are first met."""
-        names = (name for one in self.fields.values() for name in one.dimension_names)
-        return tuple(dict.fromkeys(names))
-
-    @cached_property
-    def uses_stages(self) -> bool:
-        """Whether it has a State or Control, so that steps= is needed."""
-        return any(one.role.is_staged for one in self.fields.values())
 
     @property
     def is_sized(self) -> bool:

@@ -8,6 +8,8 @@ from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
+import optlayers as ol
+from optlayers import Parameter, Variable, minimize
 from optlayers.errors import OrderError, SolveError
 from optlayers.testing.zoo import portfolio, project
 from tests.layers.declared import box, regulator
@@ -51,6 +53,19 @@ def test_a_compiled_model_gives_the_same_values_and_gradients(options):
     assert_close(out, plain)
     for parameter, gradient in zip(model.parameters(), expected, strict=True):
         assert_close(parameter.grad, gradient)
+
+
+def test_a_layer_may_be_called_for_the_first_time_while_compiling():
+    @ol.problem
+    def nearest(x=Variable("n"), y=Parameter("n"), r=Parameter()):
+        return minimize(ol.sum_squares(x - y), ol.sum(x) == r)
+
+    layer = nearest.layer(n=3)
+    compiled = torch.compile(
+        lambda y, r: layer(y=y, r=r).x, fullgraph=True, backend="aot_eager"
+    )
+    y, r = torch.randn(2, 3, **DOUBLE), torch.zeros(2, **DOUBLE)
+    assert_close(compiled(y, r), y - y.mean(dim=1, keepdim=True))
 
 
 def test_a_compiled_model_still_raises_on_failure():
