@@ -326,7 +326,7 @@ def main() -> None:
     set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    console = Console(width=140)
+    console = Console(width=150)
     for sizes in ((10, 5, 0), (10, 5, 2)):
         for batch in (1, 64):
             console.print(compare(batch, sizes, repeats, clock))
