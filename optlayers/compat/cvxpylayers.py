@@ -26,7 +26,7 @@ def solve_by_cvxpylayers(program: ConeProgram) -> tuple[Tensor, Tensor]:
         NotSupported: a cone besides zero, nonneg and soc.
     """
     # Slow to import, and only this reference needs it.
-    from cvxpylayers.torch import CvxpyLayer
+    from cvxpylayers.torch.cvxpylayer import CvxpyLayer
 
     problem, parameters, variables = _cone_problem(program.cones, program.size)
     layer = CvxpyLayer(problem, parameters=parameters, variables=variables)

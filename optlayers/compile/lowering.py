@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
+from cvxpy.constraints import Equality, Inequality
 
 from optlayers.compile.atoms import TWINS, TwinRefused
 from optlayers.compile.columns import (
@@ -70,9 +71,11 @@ class Lowering:
         left_side, right_side = sides
         if np.broadcast_shapes(left_side.shape, right_side.shape) != lead + shape:
             left_side = cp.broadcast_to(left_side, lead + shape)
+        # Not the operators: Python lets the right operand answer first where its class
+        # is derived from the left one's, and cvxpy then swaps the sides.
         if constraint.relation == "==":
-            return left_side == right_side
-        return left_side <= right_side
+            return Equality(left_side, right_side)
+        return Inequality(left_side, right_side)
 
     def variable(self, field: BoundField, expression: Expression) -> cp.Expression:
         """The declared variable, [*full_shape]; a symmetric one from its triangle."""
@@ -130,11 +133,12 @@ class Lowering:
         name = f"auxiliary_{len(self.auxiliary)}"
         if value.is_affine() or not value.is_concave():
             variable = SignedVariable(value.shape, name, e.sign)
-            relation = variable == value if value.is_affine() else value <= variable
+            kind = Equality if value.is_affine() else Inequality
+            relation = kind(value, variable)
         else:
             # Held below only, it need not have the sign of what it stands for.
             variable = SignedVariable(value.shape, name, Sign.UNKNOWN)
-            relation = variable <= value
+            relation = Inequality(variable, value)
         self.auxiliary.append((variable, relation))
         return variable
 

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from optlayers.errors import (
     DeclarationError,
+    InvalidDataError,
     NotConvex,
     ParameterError,
+    ShapeError,
     SolverRefused,
     UnknownName,
 )
@@ -25,6 +27,7 @@ from optlayers.interfaces import Kind
 from optlayers.layers.binding import constrain
 from optlayers.layers.convex import Compiled, ConvexRoute
 from optlayers.layers.result import Result
+from optlayers.modeling.fields import Field
 
 if TYPE_CHECKING:
     from optlayers.layers.problem import Problem
@@ -154,6 +157,7 @@ class Layer(nn.Module):
             self._bound[name] = attribute
             if isinstance(value, nn.Parameter):
                 constraint = constrain(declared.fields[name])
+                _check_admissible(name, declared.fields[name], value)
                 self.register_parameter(attribute, constraint.raw(value))
                 continue
             if not isinstance(value, Tensor):
@@ -163,6 +167,8 @@ class Layer(nn.Module):
 
     def _capture(self) -> None:
         for name, met in self.problem.declared.captured().items():
+            if name in self._captured:
+                continue
             attribute = name if not hasattr(self, name) else f"{name}_"
             self._captured[name] = attribute
             setattr(self, attribute, met)
@@ -240,7 +246,9 @@ class Layer(nn.Module):
                 weak.add(name)
                 value = _tensor(name, value)
             tensors[name] = value
-        first = next((name for name in tensors if name not in weak), None)
+        strong = [name for name in tensors if name not in weak]
+        arrays = [name for name in weak if isinstance(given.get(name), np.ndarray)]
+        first = next(iter([*strong, *sorted(arrays), *tensors]), None)
         if first is None:
             return tensors
         dtype, device = tensors[first].dtype, tensors[first].device
@@ -273,6 +281,12 @@ class Layer(nn.Module):
         route = self._routes.get(key)
         if route is None:
             sizes = self.problem.declared.infer_sizes(shapes, self.sizes)
+            empty = [f"{name}={size}" for name, size in sizes.items() if size < 1]
+            if empty:
+                raise ShapeError(
+                    f"{self.problem.__name__}: {', '.join(empty)}: every dimension "
+                    "needs at least one entry; leave an empty constraint out."
+                )
             missing = self._missing(sizes)
             if missing:
                 raise DeclarationError(
@@ -304,6 +318,8 @@ class Layer(nn.Module):
                 f"{declared.name} is not convex, and this version has solvers for "
                 f"convex problems only.\n  {reason}"
             ) from None
+        # Tracing may have met what reading the code had not.
+        self._capture()
         return ConvexRoute(template, declared.name)
 
     def _classify(self) -> tuple[Kind, str]:
@@ -339,6 +355,25 @@ class Layer(nn.Module):
         self._prepare_routes()
 
 
+def _check_admissible(name: str, field: Field, value: nn.Parameter) -> None:
+    """Refuse a start outside the declaration, which its map would move silently."""
+    for attribute, bound, sign in (
+        ("nonneg", 0.0 if field.nonneg else None, 1),
+        ("nonpos", 0.0 if field.nonpos else None, -1),
+        ("lower", field.lower, 1),
+        ("upper", field.upper, -1),
+    ):
+        if bound is None:
+            continue
+        limit = torch.as_tensor(bound, dtype=value.dtype, device=value.device)
+        excess = sign * (value.detach() - limit)
+        if bool((excess < 0).any()):
+            raise InvalidDataError(
+                f"{name} is {value.detach().flatten()[excess.flatten().argmin()]:.6g}, "
+                f"declared {field.text} ({attribute}); start it inside."
+            )
+
+
 def _count(name: str, value: Any) -> Any:
     if value is None:
         return None
@@ -351,7 +386,9 @@ def _tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
     try:
-        return torch.as_tensor(value).to(torch.get_default_dtype())
+        tensor = torch.as_tensor(value)
+        is_array = isinstance(value, np.ndarray) and tensor.is_floating_point()
+        return tensor if is_array else tensor.to(torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as reason:
         raise ParameterError(
             f"{name}: {type(value).__name__} is no tensor, array or number ({reason})."

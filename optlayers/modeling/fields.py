@@ -13,9 +13,10 @@ from optlayers.errors import DeclarationError, ShapeError
 from optlayers.modeling.dimensions import Dimension
 from optlayers.modeling.origin import NOWHERE, Origin
 
-# Options of layers, then attributes of results.
+# Options of layers, attributes of results, and the first argument of a method.
 RESERVED = frozenset(
     (
+        "self",
         *("solver", "gradient", "order", "on_failure", "tolerance", "warm_start"),
         *("steps", "dual", "objective", "status", "ok", "stats"),
     )

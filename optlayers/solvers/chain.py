@@ -22,6 +22,7 @@ from optlayers.solvers.checks import first_faults
 from optlayers.solvers.failure import Fault, failure
 from optlayers.solvers.multipliers import shorten_multipliers
 from optlayers.solvers.plan import Plan, sample_ndims
+from optlayers.solvers.scaling import objective_scale, scaled, unscaled
 
 Outcome = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -126,6 +127,17 @@ def _solve_good(
     plan: Plan, program: ConeProgram, start: Tensor | None
 ) -> tuple[_Attempt, Tensor]:
     """All samples of a program whose numbers are finite and whose checks hold."""
+    scale = objective_scale(program)
+    if scale is None:
+        return _solve_scaled(plan, program, start)
+    best, is_unique = _solve_scaled(plan, scaled(program, scale), start)
+    point = unscaled(program, best.point, scale)
+    return replace(best, point=point), is_unique
+
+
+def _solve_scaled(
+    plan: Plan, program: ConeProgram, start: Tensor | None
+) -> tuple[_Attempt, Tensor]:
     found = plan.solvers[0].solve(program, start)
     best = _measured(program, found, plan.tolerance)
     is_solved = best.status == Status.SOLVED

@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ import optlayers as ol
 from optlayers import Parameter, Variable, minimize
 from optlayers.errors import (
     DeclarationError,
+    InvalidDataError,
     ParameterError,
     ShapeError,
     UnknownName,
@@ -224,6 +226,46 @@ def test_names_of_modules_may_be_parameters():
 
     layer = typed.layer(type=torch.ones(2), training=nn.Parameter(torch.ones(2)))
     assert_close(layer().x, torch.full((2,), 2.0))
+
+
+def test_a_learned_parameter_must_start_inside_its_declaration():
+    with pytest.raises(InvalidDataError, match=r"w is -1.*nonneg"):
+        box.layer(w=nn.Parameter(torch.tensor([1.0, -1.0, 2.0])))
+
+
+def test_an_empty_dimension_is_named():
+    with pytest.raises(ShapeError, match="n=0"):
+        box(y=torch.zeros(0), w=torch.zeros(0), r=1.0)
+
+
+def test_numpy_arrays_keep_their_precision_and_yield_to_tensors():
+    y, w = np.zeros(3), np.ones(3)
+    assert box(y=y, w=w, r=1.0).x.dtype == torch.float64
+    assert box(y=torch.zeros(3), w=w, r=1.0).x.dtype == torch.float32
+
+
+def test_equality_multipliers_keep_their_sides_whatever_the_sides_are():
+    # cvxpy swaps `a @ x == 2 * e`, whose right side is of a derived class.
+    @ol.problem
+    def product(x=Variable("n"), a=Parameter("n"), e=Parameter()):
+        return minimize(ol.sum_squares(x), level=a @ x == 2 * e)
+
+    @ol.problem
+    def variables(x=Variable("n"), z=Variable("n"), A=Parameter("n n")):
+        cost = ol.sum_squares(x - 1) + ol.sum_squares(z)
+        return minimize(cost, tie=A @ x == 2 * z)
+
+    @ol.problem
+    def difference(x=Variable("n"), z=Variable("n"), A=Parameter("n n")):
+        cost = ol.sum_squares(x - 1) + ol.sum_squares(z)
+        return minimize(cost, tie=A @ x - 2 * z == 0)
+
+    e = torch.tensor(1.0, **DOUBLE).requires_grad_()
+    out = product(a=torch.tensor([1.0, 2.0, 3.0], **DOUBLE), e=e)
+    (gradient,) = torch.autograd.grad(out.objective, e)
+    assert_close(gradient, -2 * out.dual.level)
+    A = torch.tensor([[1.0, 2.0], [0.5, -1.0]], **DOUBLE)
+    assert_close(variables(A=A).dual.tie, difference(A=A).dual.tie)
 
 
 def test_a_problem_that_is_not_convex_says_why():
