@@ -27,6 +27,11 @@ def pytest_configure():
     torch.set_num_threads(1)
 
 
+def pytest_unconfigure():
+    # Explicitly: the workers of pytest-xdist end without running finalizers.
+    _hypothesis_home.cleanup()
+
+
 def pytest_collection_modifyitems(items):
     if torch.cuda.is_available():
         return
