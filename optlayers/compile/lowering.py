@@ -75,7 +75,8 @@ class Lowering:
         # is derived from the left one's, and cvxpy then swaps the sides.
         if constraint.relation == "==":
             return Equality(left_side, right_side)
-        return Inequality(left_side, right_side)
+        cone = _cone(left_side, right_side)
+        return Inequality(left_side, right_side) if cone is None else cone
 
     def variable(self, field: BoundField, expression: Expression) -> cp.Expression:
         """The declared variable, [*full_shape]; a symmetric one from its triangle."""
@@ -231,3 +232,18 @@ _STRUCTURAL = {
     "stages": _stages,
     "total": _total,
 }
+
+
+def _cone(left: cp.Expression, right: cp.Expression) -> cp.Constraint | None:
+    """|e| <= r as one cone (r, e), whose first dual is the multiplier; else None.
+
+    cvxpy would bound |e| by a new variable, which is free, and J singular, wherever the
+    limit is not active.
+    """
+    is_length = isinstance(left, cp.Pnorm) and left.p == 2 and left.axis is None
+    if not is_length or not right.is_scalar() or not right.is_affine():
+        return None
+    (inside,) = left.args
+    if not inside.is_affine():
+        return None
+    return cp.SOC(right, cp.vec(inside, order="C"))

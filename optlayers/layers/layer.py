@@ -245,6 +245,11 @@ class Layer(nn.Module):
             if not isinstance(value, Tensor):
                 weak.add(name)
                 value = _tensor(name, value)
+            if value.layout != torch.strided:
+                raise ParameterError(
+                    f"{self.problem.__name__}: {name} is sparse ({value.layout}); give "
+                    "it dense, with .to_dense()."
+                )
             tensors[name] = value
         strong = [name for name in tensors if name not in weak]
         arrays = [name for name in weak if isinstance(given.get(name), np.ndarray)]

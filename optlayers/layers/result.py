@@ -14,7 +14,8 @@ class Multipliers(Mapping[str, Tensor]):
     """Lagrange multipliers by constraint name.
 
     `out.dual.dynamics` and `out.dual["dynamics"]` are the same tensor; names with a
-    dot, such as "x.lower", need the second form.
+    dot, such as "x.lower", and those of a mapping's methods ("keys", "items", "values",
+    "get") need the second form.
     """
 
     def __init__(self, values: dict[str, Tensor]) -> None:

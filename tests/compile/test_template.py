@@ -294,7 +294,7 @@ def test_stages_and_a_plain_loop_are_the_same_problem():
 def test_rows_and_columns_carry_the_names_of_the_declaration():
     def named(x=Variable("n"), y=Parameter("n")):
         return minimize(
-            ol.norm1(x - y), ball=ol.norm(x) <= 1, plane=ol.sum(x) == 0, cap=x <= 2
+            ol.norm1(x - y), ball=ol.norm1(x) <= 1, plane=ol.sum(x) == 0, cap=x <= 2
         )
 
     template = compiled(named, n=3)

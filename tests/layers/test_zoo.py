@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import optlayers as ol
+from optlayers import Parameter, Variable, minimize
 from optlayers.testing.zoo import CONVEX, Specimen, mpc, mpc_loop
 
 # The reference is always another method than the layer's own: an interior point where
@@ -124,3 +126,16 @@ def test_staged_and_plain_loop_declarations_agree():
     functional(loop, dynamics).backward()
     for name in staged:
         assert_close(staged[name].grad, looped[name].grad, rtol=1e-7, atol=1e-7)
+
+
+def test_a_norm_limit_that_is_not_active_leaves_the_gradient_well_conditioned():
+    @ol.problem
+    def disk(x=Variable("n"), y=Parameter("n"), r=Parameter()):
+        return minimize(ol.sum_squares(x - y), limit=ol.norm(x) <= r)
+
+    y = torch.tensor([[0.1, 0.2], [3.0, 4.0]], dtype=torch.float64).requires_grad_()
+    out = disk(y=y, r=1.0)
+    assert (out.stats["gradient_condition"] < 1e3).all()
+    # Inside, x = y; outside, x = y / |y| with multiplier 2 (|y| - 1).
+    assert_close(out.x, torch.tensor([[0.1, 0.2], [0.6, 0.8]], dtype=torch.float64))
+    assert_close(out.dual.limit, torch.tensor([0.0, 8.0], dtype=torch.float64))
