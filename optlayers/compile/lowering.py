@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
-from cvxpy.constraints import Equality, Inequality
+from cvxpy.constraints.nonpos import Inequality
+from cvxpy.constraints.zero import Equality
 
 from optlayers.compile.atoms import TWINS, TwinRefused
 from optlayers.compile.columns import (
@@ -240,10 +241,9 @@ def _cone(left: cp.Expression, right: cp.Expression) -> cp.Constraint | None:
     cvxpy would bound |e| by a new variable, which is free, and J singular, wherever the
     limit is not active.
     """
-    is_length = isinstance(left, cp.Pnorm) and left.p == 2 and left.axis is None
-    if not is_length or not right.is_scalar() or not right.is_affine():
+    if not isinstance(left, cp.Pnorm) or left.p != 2 or left.axis is not None:
         return None
     (inside,) = left.args
-    if not inside.is_affine():
+    if not (inside.is_affine() and right.is_affine() and right.is_scalar()):
         return None
     return cp.SOC(right, cp.vec(inside, order="C"))
