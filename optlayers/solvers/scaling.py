@@ -3,7 +3,9 @@
 Scaling P and q by a positive number leaves the solution alone and scales the dual.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from optlayers.programs.cone_program import ConeProgram, Matrix
@@ -20,13 +22,14 @@ def objective_scale(program: ConeProgram) -> Tensor | None:
     """
     size = _largest(program.q, 1)
     if program.P is not None:
+        is_dense = isinstance(program.P, Tensor)
         numbers = program.P if isinstance(program.P, Tensor) else program.P.values
-        ndim = 2 if isinstance(program.P, Tensor) else 1
-        size = torch.maximum(size, _largest(numbers, ndim))
+        size = np.maximum(size, _largest(numbers, 2 if is_dense else 1))
     is_fine = ((size >= SMALLEST) & (size <= LARGEST)) | (size == 0)
-    if bool(is_fine.all()):
+    if is_fine.all():
         return None
-    return torch.where(is_fine, 1.0, torch.exp2(-torch.log2(size).round()))
+    exponent = np.round(-np.log2(np.where(is_fine, 1.0, size)))
+    return torch.from_numpy(np.exp2(exponent))
 
 
 def scaled(program: ConeProgram, scale: Tensor) -> ConeProgram:
@@ -42,9 +45,11 @@ def unscaled(program: ConeProgram, point: Tensor, scale: Tensor) -> Tensor:
     return program.pack(x, y / scale.unsqueeze(1), s)
 
 
-def _largest(numbers: Tensor, sample_ndim: int) -> Tensor:
-    rows = numbers.abs().flatten(numbers.ndim - sample_ndim)
-    return rows.amax(-1) if rows.shape[-1] else rows.new_zeros(rows.shape[:-1])
+def _largest(numbers: Tensor, sample_ndim: int) -> NDArray[np.float64]:
+    """Largest absolute entry of each sample, [B], or of all if there is no batch."""
+    # In numpy: for few numbers a call costs a fifth of one of torch.
+    axes = tuple(range(-sample_ndim, 0))
+    return np.abs(numbers.numpy()).max(axis=axes, initial=0.0)
 
 
 def _times_scale(P: Matrix, scale: Tensor) -> Matrix:
