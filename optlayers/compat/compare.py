@@ -116,9 +116,8 @@ def _by_diffcp(layer: Layer, given: Mapping[str, Tensor], solver: Any) -> Named:
 
 
 def _by_cvxpylayers(layer: Layer, given: Mapping[str, Tensor], solver: Any) -> Named:
-    program, template = layer.compiled(**given)
+    program, template, shape = layer.compiled(**given)
     x, y = solve_by_cvxpylayers(program)
-    shape = layer(**given, on_failure="keep").status.shape
     return (
         {name: restore(read(x), shape) for name, read in template.variables.items()},
         {name: restore(read(y), shape) for name, read in template.duals.items()},

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from optlayers.errors import NotSupported
-from optlayers.linalg.pattern import PatternMatrix
-from optlayers.programs.cone_program import ConeProgram
+from optlayers.implicit.diffcp import upper_factor
+from optlayers.programs.cone_program import ConeProgram, dense
 from optlayers.programs.cones import Cones
 
 # Conic accuracy well below the differences one looks for.
 ACCURACY = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
-DEFINITE = 1e-12  # relative shift that gives a semidefinite P a Cholesky factor
 
 
 def solve_by_cvxpylayers(program: ConeProgram) -> tuple[Tensor, Tensor]:
@@ -34,7 +33,7 @@ def solve_by_cvxpylayers(program: ConeProgram) -> tuple[Tensor, Tensor]:
     tensors = [
         _factor(program, batch),
         program.q,
-        _dense(program.A).expand(batch, -1, -1),
+        dense(program.A).expand(batch, -1, -1),
         program.b,
     ]
     options = {"solve_method": "CLARABEL"} | ACCURACY
@@ -74,12 +73,4 @@ def _factor(program: ConeProgram, batch: int) -> Tensor:
     n = program.size
     if program.P is None:
         return program.q.new_zeros(batch, n, n)
-    P = _dense(program.P)
-    largest = P.detach().diagonal(dim1=-2, dim2=-1).abs().amax(-1).clamp_min(1)
-    eye = torch.eye(n, dtype=P.dtype, device=P.device)
-    shifted = P + (DEFINITE * largest)[..., None, None] * eye
-    return torch.linalg.cholesky(shifted).mT.expand(batch, n, n)
-
-
-def _dense(matrix: Tensor | PatternMatrix) -> Tensor:
-    return matrix.to_dense() if isinstance(matrix, PatternMatrix) else matrix
+    return upper_factor(dense(program.P)).expand(batch, n, n)

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from optlayers.errors import TransformError
-from optlayers.linalg.pattern import PatternMatrix
-from optlayers.programs.cone_program import ConeProgram
+from optlayers.programs.cone_program import ConeProgram, dense
 
 # diffcp drops stored zeros of A, and with them their derivatives; a number that no
 # arithmetic with the data can feel keeps the entry.
@@ -42,19 +41,17 @@ def attach_diffcp(value: Tensor, program: ConeProgram, ok: Tensor) -> Tensor:
             'use gradient="exact".'
         )
     rows = program.batch_size
-    A = _dense(program.A).expand(rows, -1, -1)
-    root = None if program.P is None else _root(_dense(program.P)).expand(rows, -1, -1)
+    A = dense(program.A).expand(rows, -1, -1)
+    root = None
+    if program.P is not None:
+        root = upper_factor(dense(program.P)).expand(rows, -1, -1)
     point = _Diffcp.apply(root, program.q, A, program.b, ok, program, value)
     assert isinstance(point, Tensor)
     return point
 
 
-def _dense(matrix: Tensor | PatternMatrix) -> Tensor:
-    return matrix.to_dense() if isinstance(matrix, PatternMatrix) else matrix
-
-
-def _root(P: Tensor) -> Tensor:
-    """An upper factor R with R'R = P; the shift admits semidefinite P."""
+def upper_factor(P: Tensor) -> Tensor:
+    """R with R'R = P, [*batch, n, n]; a shift below rounding admits semidefinite P."""
     size = P.shape[-1]
     shift = 1e-13 * P.detach().diagonal(dim1=-2, dim2=-1).abs().amax(-1).clamp_min(1)
     eye = torch.eye(size, dtype=P.dtype, device=P.device)

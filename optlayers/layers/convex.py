@@ -27,10 +27,12 @@ class Compiled(NamedTuple):
     Attributes:
         program: one sample per element of the batch.
         template: `template.variables[name](x)` and `template.duals[name](y)`.
+        batch_shape: the call's leading dimensions, whose product is B.
     """
 
     program: ConeProgram
     template: ConvexTemplate
+    batch_shape: torch.Size
 
 
 class ConvexRoute:
@@ -97,7 +99,7 @@ class ConvexRoute:
         aligned, batch_shape = align(parameters, self.ndims)
         leaves = self.template.evaluate_leaves(aligned, captured)
         program, _ = self.template.bind(leaves, math.prod(batch_shape))
-        return Compiled(program, self.template)
+        return Compiled(program, self.template, batch_shape)
 
     def prepare(self, options: SolveOptions) -> None:
         """Choose solvers ahead of the first call, which may be a traced one."""

@@ -130,8 +130,8 @@ class ConeProgram:
         """
         n, m = self.size, self.rows
         v = point.detach().narrow(1, n, m)
-        A = _dense(self.A.detach())
-        P = v.new_zeros(n, n) if self.P is None else _dense(self.P.detach())
+        A = dense(self.A.detach())
+        P = v.new_zeros(n, n) if self.P is None else dense(self.P.detach())
         identity = torch.eye(n + m, dtype=v.dtype, device=v.device).narrow(1, n, m)
         # J = [P A'D ; -A -D] + [0 0 ; 0 I]: the first is linear in D.
         in_y = _stack(A.mT, -identity[n:], -2)
@@ -274,7 +274,8 @@ def _magnitude(terms: list[Tensor]) -> Tensor:
     return 1 + every.amax(1, keepdim=True)
 
 
-def _dense(matrix: Matrix) -> Tensor:
+def dense(matrix: Matrix) -> Tensor:
+    """The matrix as a tensor, [m, n] or [B, m, n]."""
     return matrix.to_dense() if isinstance(matrix, PatternMatrix) else matrix
 
 
