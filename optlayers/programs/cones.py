@@ -6,21 +6,13 @@ dual cone K*: y = proj_{K*}(v) and s = y - v in K are complementary.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from optlayers.errors import NotSupported, ShapeError
-
-
-class Block(NamedTuple):
-    """`number` cones of one kind and of `size` rows each, treated as one batch."""
-
-    name: str
-    number: int
-    size: int
+from optlayers.programs.projections import soc
+from optlayers.programs.projections.block import Block
 
 
 @dataclass(frozen=True)
@@ -67,10 +59,7 @@ class Cones:
         floor = torch.tensor([-torch.inf] * self.zero + [0.0] * self.nonneg)
         derived = {
             "floor": floor.double(),
-            "blocks": tuple(
-                Block(name, len(group) // size, size)
-                for (name, size), group in grouped.items()
-            ),
+            "blocks": _blocks(grouped, self.power),
             "order": None if is_ordered else order,
             "back": None if is_ordered else back,
         }
@@ -105,7 +94,7 @@ class Cones:
         linear, *others = self._parts(v)
         projected = [torch.where(self._is_above_floor(linear), linear, 0.0)]
         for block, part in zip(self.blocks, others, strict=True):
-            y = _PROJECTIONS[block.name](part.unflatten(-1, block[1:]))
+            y = _PROJECTIONS[block.name](part.unflatten(-1, block.shape), block)
             projected.append(y.flatten(-2))
         return self._join(projected)
 
@@ -127,8 +116,8 @@ class Cones:
         is_above = self._is_above_floor(linear).unsqueeze(1)
         products = [torch.where(is_above, columns, 0.0)]
         for block, part, M in zip(self.blocks, others, other_columns, strict=True):
-            D = _DERIVATIVES[block.name](part.unflatten(-1, block[1:]))
-            by_cone = M.unflatten(-1, block[1:]).transpose(-2, -3)
+            D = _DERIVATIVES[block.name](part.unflatten(-1, block.shape), block)
+            by_cone = M.unflatten(-1, block.shape).transpose(-2, -3)
             products.append((by_cone @ D).transpose(-2, -3).flatten(-2))
         return self._join(products)
 
@@ -194,41 +183,20 @@ def _group(cones: Cones) -> dict[tuple[str, int], list[int]]:
     return grouped
 
 
-# One function per cone: [B, number, size] -> [B, number, size], and its derivative
-# [B, number, size, size].
+def _blocks(
+    grouped: dict[tuple[str, int], list[int]], power: tuple[float, ...]
+) -> tuple[Block, ...]:
+    blocks = [
+        Block(name, len(rows) // size, size) for (name, size), rows in grouped.items()
+    ]
+    # All power cones have three rows, and so form one block, in their order.
+    return tuple(
+        b._replace(exponents=power) if b.name == "power" else b for b in blocks
+    )
 
 
-def _project_soc(v: Tensor) -> Tensor:
-    t, u = v[..., :1], v[..., 1:]
-    is_boundary, is_inside, length = _soc_parts(t, u)
-    shrunk = 0.5 * torch.cat([t + length, (t / length + 1) * u], -1)
-    return torch.where(is_boundary, shrunk, v * is_inside)
-
-
-def _soc_derivative(v: Tensor) -> Tensor:
-    t, u = v[..., :1], v[..., 1:]
-    is_boundary, is_inside, length = _soc_parts(t, u)
-    # With w = u/|u| and a = (1, w), D = (a a' + (1 + t/|u|) [0 0; 0 I - w w']) / 2.
-    a = torch.cat([torch.ones_like(t), u / length], -1)
-    along = a.unsqueeze(-1) * a.unsqueeze(-2)
-    identity = torch.eye(v.shape[-1], dtype=v.dtype, device=v.device)
-    across = pad((identity - along)[..., 1:, 1:], (1, 0, 1, 0))
-    boundary = 0.5 * (along + (1 + t / length).unsqueeze(-1) * across)
-    inside = is_inside.unsqueeze(-1) * identity
-    return torch.where(is_boundary.unsqueeze(-1), boundary, inside)
-
-
-def _soc_parts(t: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the projection is on the boundary, where it is v itself, and |u|."""
-    squared = u.square().sum(-1, keepdim=True)
-    is_boundary = squared > t.square()
-    # The inner `where` keeps the derivative of the root finite where it is not used.
-    length = torch.where(is_boundary, squared, 1.0).sqrt()
-    return is_boundary, (t > 0) & ~is_boundary, length
-
-
-def _refuse(name: str) -> Callable[[Tensor], Tensor]:
-    def refused(v: Tensor) -> Tensor:
+def _refuse(name: str) -> Callable[[Tensor, Block], Tensor]:
+    def refused(v: Tensor, block: Block) -> Tensor:
         raise NotSupported(
             f"the program has {name} cones, whose projection is not available in this "
             "version; zero, nonneg and soc are. Write the problem with these cones."
@@ -237,14 +205,16 @@ def _refuse(name: str) -> Callable[[Tensor], Tensor]:
     return refused
 
 
-_PROJECTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "soc": _project_soc,
+# One function per cone: [B, number, size] -> [B, number, size], and its derivative
+# [B, number, size, size].
+_PROJECTIONS: Mapping[str, Callable[[Tensor, Block], Tensor]] = {
+    "soc": soc.project,
     "psd": _refuse("psd"),
     "exp": _refuse("exp"),
     "power": _refuse("power"),
 }
-_DERIVATIVES: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "soc": _soc_derivative,
+_DERIVATIVES: Mapping[str, Callable[[Tensor, Block], Tensor]] = {
+    "soc": soc.derivative,
     "psd": _refuse("psd"),
     "exp": _refuse("exp"),
     "power": _refuse("power"),

@@ -94,7 +94,7 @@ def test_kinks_have_finite_derivatives_that_agree(at):
 
 
 def test_cones_of_equal_size_are_one_batch_wherever_they_stand():
-    assert [block[1:] for block in MIXED.blocks] == [(2, 3), (1, 1), (2, 4), (1, 2)]
+    assert [block.shape for block in MIXED.blocks] == [(2, 3), (1, 1), (2, 4), (1, 2)]
     v = torch.randn(4, MIXED.size).double()
     alone, first = [v[:, :2], v[:, 2:5].relu()], 5
     for size in MIXED.soc:

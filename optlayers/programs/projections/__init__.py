@@ -1,0 +1,1 @@
+"""Projections onto cones, one a file, and their derivatives."""
