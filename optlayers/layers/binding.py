@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from optlayers.errors import InvalidDataError
 from optlayers.modeling.fields import BoundField, Field
 
 
@@ -40,6 +41,29 @@ def constrain(field: Field | BoundField) -> Constrained:
         return Constrained(_same, _symmetrize if field.symmetric else _identity)
     fold = _Fold(lower, upper)
     return Constrained(_same, _SymmetricFold(fold) if field.symmetric else fold)
+
+
+def check_admissible(name: str, field: Field, value: nn.Parameter) -> None:
+    """Refuse a start outside the declaration, which its map would move silently.
+
+    Raises:
+        InvalidDataError: an entry breaks a sign or bound of the field.
+    """
+    for attribute, bound, sign in (
+        ("nonneg", 0.0 if field.nonneg else None, 1),
+        ("nonpos", 0.0 if field.nonpos else None, -1),
+        ("lower", field.lower, 1),
+        ("upper", field.upper, -1),
+    ):
+        if bound is None:
+            continue
+        limit = torch.as_tensor(bound, dtype=value.dtype, device=value.device)
+        excess = sign * (value.detach() - limit)
+        if bool((excess < 0).any()):
+            raise InvalidDataError(
+                f"{name} is {value.detach().flatten()[excess.flatten().argmin()]:.6g}, "
+                f"declared {field.text} ({attribute}); start it inside."
+            )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from optlayers.errors import (
     DeclarationError,
-    InvalidDataError,
     NotConvex,
     ParameterError,
     ShapeError,
@@ -24,10 +23,9 @@ from optlayers.errors import (
 )
 from optlayers.functional.options import OPTION_NAMES, SolveOptions, unknown_option
 from optlayers.interfaces import Kind
-from optlayers.layers.binding import constrain
+from optlayers.layers.binding import check_admissible, constrain
 from optlayers.layers.convex import Compiled, ConvexRoute
 from optlayers.layers.result import Result
-from optlayers.modeling.fields import Field
 
 if TYPE_CHECKING:
     from optlayers.layers.problem import Problem
@@ -157,7 +155,7 @@ class Layer(nn.Module):
             self._bound[name] = attribute
             if isinstance(value, nn.Parameter):
                 constraint = constrain(declared.fields[name])
-                _check_admissible(name, declared.fields[name], value)
+                check_admissible(name, declared.fields[name], value)
                 self.register_parameter(attribute, constraint.raw(value))
                 continue
             if not isinstance(value, Tensor):
@@ -245,6 +243,11 @@ class Layer(nn.Module):
             if not isinstance(value, Tensor):
                 weak.add(name)
                 value = _tensor(name, value)
+            if value.is_complex():
+                raise ParameterError(
+                    f"{self.problem.__name__}: {name} is complex ({value.dtype}); "
+                    "every field is real. Give real and imaginary parts apart."
+                )
             if value.layout != torch.strided:
                 raise ParameterError(
                     f"{self.problem.__name__}: {name} is sparse ({value.layout}); give "
@@ -360,25 +363,6 @@ class Layer(nn.Module):
         self._prepare_routes()
 
 
-def _check_admissible(name: str, field: Field, value: nn.Parameter) -> None:
-    """Refuse a start outside the declaration, which its map would move silently."""
-    for attribute, bound, sign in (
-        ("nonneg", 0.0 if field.nonneg else None, 1),
-        ("nonpos", 0.0 if field.nonpos else None, -1),
-        ("lower", field.lower, 1),
-        ("upper", field.upper, -1),
-    ):
-        if bound is None:
-            continue
-        limit = torch.as_tensor(bound, dtype=value.dtype, device=value.device)
-        excess = sign * (value.detach() - limit)
-        if bool((excess < 0).any()):
-            raise InvalidDataError(
-                f"{name} is {value.detach().flatten()[excess.flatten().argmin()]:.6g}, "
-                f"declared {field.text} ({attribute}); start it inside."
-            )
-
-
 def _count(name: str, value: Any) -> Any:
     if value is None:
         return None
@@ -393,7 +377,8 @@ def _tensor(name: str, value: Any) -> Tensor:
     try:
         tensor = torch.as_tensor(value)
         is_array = isinstance(value, np.ndarray) and tensor.is_floating_point()
-        return tensor if is_array else tensor.to(torch.get_default_dtype())
+        is_kept = is_array or tensor.is_complex()
+        return tensor if is_kept else tensor.to(torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as reason:
         raise ParameterError(
             f"{name}: {type(value).__name__} is no tensor, array or number ({reason})."

@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from optlayers.errors import DeclarationError
 from optlayers.modeling.signs import Sign
 
+_COMPLEX = (
+    "a complex constant; every expression is real. Write real and imaginary parts "
+    "apart."
+)
+
 
 def constant_tensor(value: Any) -> Tensor:
     """A float64 copy of a number, array, tensor or nested list of numbers.
@@ -22,9 +27,12 @@ def constant_tensor(value: Any) -> Tensor:
         check_constant(value)
         return value.detach().to(device="cpu", dtype=torch.float64, copy=True)
     try:
-        array = np.array(value, dtype=np.float64)
+        is_complex = np.iscomplexobj(value)
+        array = np.array([] if is_complex else value, dtype=np.float64)
     except (TypeError, ValueError):
         raise DeclarationError(_refusal(value)) from None
+    if is_complex:
+        raise DeclarationError(_COMPLEX)
     if bool(np.isnan(array).any()):
         raise DeclarationError(_refusal(value))
     return torch.from_numpy(array)
@@ -43,9 +51,7 @@ def check_constant(value: Tensor) -> None:
             "at every call, or detach() it."
         )
     if value.is_complex():
-        raise DeclarationError(
-            "complex tensors are not supported; write real and imaginary parts apart."
-        )
+        raise DeclarationError(_COMPLEX)
 
 
 def sign_of(value: Tensor) -> Sign:

@@ -1,5 +1,6 @@
 """The words that declare a field: Variable, Parameter, State, Control, Time."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from optlayers.errors import DeclarationError
 from optlayers.modeling.dimensions import parse_dimensions
+from optlayers.modeling.field_words import word_refusal
 from optlayers.modeling.fields import Field, Role
 from optlayers.modeling.origin import Origin
 
@@ -25,6 +27,7 @@ def Variable(
     upper: Any = None,
     start: Any = None,
     doc: str = "",
+    **others: Any,
 ) -> Any:
     """Declare an unknown that the solver chooses.
 
@@ -39,12 +42,24 @@ def Variable(
         upper: upper bound, likewise.
         start: first guess, likewise.
         doc: one sentence on what it is.
+        **others: refused, with what to write instead.
 
     Raises:
-        DeclarationError: dimensions or attributes that make no sense.
+        DeclarationError: dimensions or attributes that make no sense, or that a
+            differentiable layer cannot have (integer, boolean, complex).
     """
     return _field(
-        Role.VARIABLE, dims, nonneg, nonpos, symmetric, psd, lower, upper, start, doc
+        Role.VARIABLE,
+        dims,
+        nonneg,
+        nonpos,
+        symmetric,
+        psd,
+        lower,
+        upper,
+        start,
+        doc,
+        others,
     )
 
 
@@ -58,6 +73,7 @@ def Parameter(
     lower: Any = None,
     upper: Any = None,
     doc: str = "",
+    **others: Any,
 ) -> Any:
     """Declare a tensor that every call gives; attributes are checked at the call.
 
@@ -71,12 +87,24 @@ def Parameter(
         lower: least value it may take, a number or array.
         upper: largest value it may take, a number or array.
         doc: one sentence on what it is.
+        **others: refused, with what to write instead.
 
     Raises:
-        DeclarationError: dimensions or attributes that make no sense.
+        DeclarationError: dimensions or attributes that make no sense, or that a
+            differentiable layer cannot have (integer, boolean, complex).
     """
     return _field(
-        Role.PARAMETER, dims, nonneg, nonpos, symmetric, psd, lower, upper, None, doc
+        Role.PARAMETER,
+        dims,
+        nonneg,
+        nonpos,
+        symmetric,
+        psd,
+        lower,
+        upper,
+        None,
+        doc,
+        others,
     )
 
 
@@ -89,6 +117,7 @@ def State(
     upper: Any = None,
     start: Any = None,
     doc: str = "",
+    **others: Any,
 ) -> Any:
     """Declare an unknown with a value at each of steps + 1 knots.
 
@@ -100,12 +129,14 @@ def State(
         upper: upper bound at every knot, likewise.
         start: first guess, of one knot or of all.
         doc: one sentence on what it is.
+        **others: refused, with what to write instead.
 
     Raises:
-        DeclarationError: dimensions or attributes that make no sense.
+        DeclarationError: dimensions or attributes that make no sense, or that a
+            differentiable layer cannot have (integer, boolean, complex).
     """
     return _field(
-        Role.STATE, dims, nonneg, nonpos, False, False, lower, upper, start, doc
+        Role.STATE, dims, nonneg, nonpos, False, False, lower, upper, start, doc, others
     )
 
 
@@ -118,6 +149,7 @@ def Control(
     upper: Any = None,
     start: Any = None,
     doc: str = "",
+    **others: Any,
 ) -> Any:
     """Declare an unknown with a value at each of `steps` steps.
 
@@ -129,18 +161,32 @@ def Control(
         upper: upper bound at every step, likewise.
         start: first guess, of one step or of all.
         doc: one sentence on what it is.
+        **others: refused, with what to write instead.
 
     Raises:
-        DeclarationError: dimensions or attributes that make no sense.
+        DeclarationError: dimensions or attributes that make no sense, or that a
+            differentiable layer cannot have (integer, boolean, complex).
     """
     return _field(
-        Role.CONTROL, dims, nonneg, nonpos, False, False, lower, upper, start, doc
+        Role.CONTROL,
+        dims,
+        nonneg,
+        nonpos,
+        False,
+        False,
+        lower,
+        upper,
+        start,
+        doc,
+        others,
     )
 
 
-def Time(*, doc: str = "") -> Any:
+def Time(*, doc: str = "", **others: Any) -> Any:
     """Declare the time of a differential equation; a call gives the save times."""
-    return _field(Role.TIME, (), False, False, False, False, None, None, None, doc)
+    return _field(
+        Role.TIME, (), False, False, False, False, None, None, None, doc, others
+    )
 
 
 def _field(
@@ -154,8 +200,12 @@ def _field(
     upper: Any,
     start: Any,
     doc: str,
+    others: Mapping[str, Any],
 ) -> Field:
     origin = Origin.here()
+    if others:
+        refusal = word_refusal(role, others)
+        raise DeclarationError(f"{origin.place}: {role.value}: {refusal}")
     try:
         dimensions = parse_dimensions(dims)
         lower = _number("lower", lower)
