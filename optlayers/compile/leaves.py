@@ -205,7 +205,8 @@ def _leaf(expression: Expression) -> Leaf:
 
 
 def _text(expression: Expression) -> str:
-    if expression.arguments and expression.origin.code is None:
+    is_ours = expression.origin.code is None and expression.origin.quotation is None
+    if expression.arguments and is_ours:
         return f"computed from {', '.join(sorted(expression.field_names)) or 'nothing'}"
     return describe(expression)
 

@@ -7,6 +7,9 @@ import ast
 import linecache
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
@@ -27,14 +30,19 @@ class Origin:
     Attributes:
         code: the code object that was running; None where nothing was.
         instruction: offset of the instruction in `code`, in bytes.
+        quotation: what it was built from, if not from code.
     """
 
     code: CodeType | None
     instruction: int
+    quotation: "Quotation | None" = None
 
     @classmethod
     def here(cls) -> "Origin":
         """The innermost running frame that is the user's own."""
+        quotation = _quotation.get()
+        if quotation is not None:
+            return cls(None, 0, quotation)
         frame = sys._getframe(1)
         while frame is not None:
             if not frame.f_code.co_filename.startswith(_INTERNAL):
@@ -50,6 +58,11 @@ class Origin:
         return os.path.basename(self.code.co_filename)
 
     @property
+    def path(self) -> str:
+        """The source file."""
+        return "<unknown>" if self.code is None else self.code.co_filename
+
+    @property
     def line(self) -> int:
         """First line of the subexpression, counted from 1."""
         return self._span()[0]
@@ -57,6 +70,8 @@ class Origin:
     @property
     def place(self) -> str:
         """`file:line`, as error messages begin."""
+        if self.quotation is not None:
+            return self.quotation.place
         return f"{self.file}:{self.line}"
 
     @property
@@ -68,6 +83,8 @@ class Origin:
     @property
     def text(self) -> str:
         """Source of the subexpression on one line; empty where there is none."""
+        if self.quotation is not None:
+            return _squeeze(str(self.quotation.source))
         return _squeeze(_segment(self._path(), *self._span()))
 
     @property
@@ -122,6 +139,36 @@ class Origin:
         # Code objects do not pickle; whatever is sent elsewhere loses its place.
         return (Origin, (None, 0))
 
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Quotation:
+    """Something other than code that expressions are built from.
+
+    Attributes:
+        place: what messages say in the place of `file:line`.
+        source: what is quoted there; its `str` is read only for messages.
+    """
+
+    place: str
+    source: object
+
+
+@contextmanager
+def quoting(place: str, source: object) -> Iterator[None]:
+    """Let everything built inside speak of `source` rather than of the code that runs.
+
+    Args:
+        place: what messages say in the place of `file:line`.
+        source: what they quote; its `str` is read only for messages.
+    """
+    token = _quotation.set(Quotation(place, source))
+    try:
+        yield
+    finally:
+        _quotation.reset(token)
+
+
+_quotation: ContextVar[Quotation | None] = ContextVar("quotation", default=None)
 
 NOWHERE = Origin(None, 0)
 

@@ -4,7 +4,7 @@ import pickle
 
 from optlayers.modeling.field_kinds import Parameter, Variable
 from optlayers.modeling.language import between
-from optlayers.modeling.origin import NOWHERE, Origin
+from optlayers.modeling.origin import NOWHERE, Origin, quoting
 from optlayers.modeling.verbs import minimize
 from tests.modeling.traced import built, trace
 
@@ -51,3 +51,17 @@ def test_an_origin_survives_pickling_as_nowhere():
     here = pickle.loads(pickle.dumps(Origin.here()))
     assert (here.code, here.text) == (None, "")
     assert NOWHERE.place == "<unknown>:0"
+
+
+def test_what_is_built_from_something_else_quotes_it():
+    with quoting("cvxpy problem", [1, 2]):
+        here = Origin.here()
+        with quoting("cvxpy problem", "inner"):
+            inner = Origin.here()
+    assert (here.place, here.text, here.context) == (
+        "cvxpy problem",
+        "[1, 2]",
+        "[1, 2]",
+    )
+    assert (inner.text, inner.keyword, inner.enclosing()) == ("inner", None, [])
+    assert Origin.here().text == "Origin.here()"
