@@ -1,4 +1,4 @@
-"""Every exception optlayers raises.
+"""Every exception and warning of optlayers.
 
 A message answers three questions: what is wrong, with which numbers, what to do next.
 """
@@ -54,3 +54,11 @@ class NotSupported(OptlayersError, NotImplementedError):
 
 class TransformError(OptlayersError, RuntimeError):
     """A `torch.func` or `torch.compile` transform cannot see what it would need."""
+
+
+class OptlayersWarning(UserWarning):
+    """Base of all warnings given on purpose by optlayers."""
+
+
+class SignWarning(OptlayersWarning):
+    """A problem is not convex only because the sign of a weight was not declared."""

@@ -4,14 +4,29 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.stages import intersection
 
 # Shorter sums are left as they were written.
 LONG = 16
+
+
+def with_balanced_sums(declaration: Declaration) -> Declaration:
+    """The same declaration, each of its long sums a balanced tree."""
+    balanced = Chains().balanced
+    return replace(
+        declaration,
+        objective=balanced(declaration.objective),
+        constraints=tuple(
+            replace(one, left=balanced(one.left), right=balanced(one.right))
+            for one in declaration.constraints
+        ),
+    )
 
 
 class Chains:

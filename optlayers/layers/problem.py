@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from optlayers.compile.convex import ConvexTemplate, compile_convex
+from optlayers.compile.missing_signs import warn_of_missing_signs
 from optlayers.errors import NotConvex
 from optlayers.layers.layer import Layer
 from optlayers.layers.result import Result
@@ -32,6 +33,7 @@ class Problem:
         self._templates: dict[Any, ConvexTemplate | NotConvex] = {}
         self._direct: dict[Any, Layer] = {}
         self._lock = threading.RLock()
+        self._is_warned = False
 
     def layer(self, **bound: Any) -> Layer:
         """Make an `nn.Module` of this problem.
@@ -80,9 +82,12 @@ class Problem:
     def _compile(
         self, sizes: Mapping[str, int], steps: int | None
     ) -> ConvexTemplate | NotConvex:
+        declaration = self.declared.trace(sizes, steps)
         try:
-            return compile_convex(self.declared.trace(sizes, steps))
+            return compile_convex(declaration)
         except NotConvex as reason:
+            if self.declared.convex is None and not self._is_warned:
+                self._is_warned = warn_of_missing_signs(declaration)
             return reason
 
     def __str__(self) -> str:
