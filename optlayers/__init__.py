@@ -86,13 +86,22 @@ from optlayers.modeling.functions import (
 )
 from optlayers.modeling.language import (
     between,
+    in_cone,
     nonneg,
     nonpos,
     psd_matrix,
     smooth,
     total,
 )
-from optlayers.modeling.verbs import der, event, integrate, maximize, minimize, solve
+from optlayers.modeling.verbs import (
+    der,
+    event,
+    feasible,
+    integrate,
+    maximize,
+    minimize,
+    solve,
+)
 from optlayers.programs.cones import Cones
 from optlayers.solution import Solution, Status
 from optlayers.solvers.per_instance import get_num_threads, set_num_threads
@@ -129,12 +138,14 @@ __all__ = [
     "errors",
     "event",
     "exp",
+    "feasible",
     "functional",
     "geo_mean",
     "get_num_threads",
     "harmonic_mean",
     "hstack",
     "huber",
+    "in_cone",
     "integrate",
     "inv_pos",
     "kl_div",

@@ -5,21 +5,22 @@ cvxpy -> conic data -> affine maps from the leaves.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cvxpy as cp
 
 from optlayers.compile.affine_form import AffineForms
 from optlayers.compile.assembly import Assembly
-from optlayers.compile.chains import Chains
+from optlayers.compile.chains import with_balanced_sums
 from optlayers.compile.checks import asserted_leaves, leaf_checks
 from optlayers.compile.columns import ColumnLayout
+from optlayers.compile.conic import Piece
 from optlayers.compile.cvxpy_private import CVXPY_LOCK, ConeForm, cone_form, is_dpp
 from optlayers.compile.explain import explain_not_convex, sentence_on_convexity
 from optlayers.compile.leaves import LeafEvaluation, LeafTable
 from optlayers.compile.lifting import Lifter
 from optlayers.compile.lowering import Lowering
-from optlayers.compile.naming import Names, refuse_cones, stage_structure
+from optlayers.compile.naming import Names, stage_structure
 from optlayers.compile.objective import split_objective
 from optlayers.compile.parametric import Parametrics
 from optlayers.compile.quadratic import ObjectiveParts
@@ -40,12 +41,12 @@ def compile_convex(declaration: Declaration) -> ConvexTemplate:
         NotConvex: it is not convex by cvxpy's rules; the message names the first
             subexpression that is not, where it was written, and a rewrite if there is
             an obvious one.
-        NotSupported: it is convex, but needs a cone that this version has not.
+        NotSupported: it is convex, but its parameters cannot be separated.
     """
     _refuse_fields(declaration)
     # One compilation at a time: cvxpy numbers its objects without a lock of its own.
     with CVXPY_LOCK:
-        return _compile(_with_balanced_sums(declaration))
+        return _compile(with_balanced_sums(declaration))
 
 
 def _compile(declaration: Declaration) -> ConvexTemplate:
@@ -69,7 +70,6 @@ def _compile(declaration: Declaration) -> ConvexTemplate:
                 "separate. Introduce a variable for the inner function."
             )
     form = cone_form(built.problem)
-    refuse_cones(form, declaration, built.owners)
     return _template(declaration, layout, parts, parametrics, built, form)
 
 
@@ -83,7 +83,7 @@ class _Built:
         leaves: what its parameters stand for.
         owners: for every constraint of `problem` the declared one it belongs to, by
             number; -1 for the objective.
-        own: for every declared constraint its number in `problem`.
+        own: for every declared constraint what it became.
         lifted: the same as `owners` for auxiliary variables, by cvxpy's id.
     """
 
@@ -91,7 +91,7 @@ class _Built:
     lowering: Lowering
     leaves: LeafTable
     owners: tuple[int, ...]
-    own: tuple[int, ...]
+    own: tuple[tuple[Piece, ...], ...]
     lifted: Mapping[int, int]
 
 
@@ -117,16 +117,16 @@ def _build(
             constraints.append(equality)
             owners.append(owner)
 
-    own: list[int] = []
+    own: list[tuple[Piece, ...]] = []
     lifted: dict[int, int] = {}
     terms = [lowering.lower(prepared(one)) for one in parts.rest]
     take_auxiliary(-1)
     for number, one in enumerate(declaration.constraints):
         lowered = lowering.constraint(one, prepared(one.left), prepared(one.right))
         take_auxiliary(number)
-        own.append(len(constraints))
-        owners.append(number)
-        constraints.append(lowered)
+        own.append(tuple(lowered))
+        owners.extend(number for _ in lowered)
+        constraints.extend(piece.constraint for piece in lowered)
     objective = sum(terms[1:], terms[0]) if terms else cp.Constant(0.0)
     problem = cp.Problem(cp.Minimize(objective), constraints)
     return _Built(problem, lowering, leaves, tuple(owners), tuple(own), lifted)
@@ -180,28 +180,10 @@ def _template(
     )
 
 
-def _with_balanced_sums(declaration: Declaration) -> Declaration:
-    balanced = Chains().balanced
-    return replace(
-        declaration,
-        objective=balanced(declaration.objective),
-        constraints=tuple(
-            replace(one, left=balanced(one.left), right=balanced(one.right))
-            for one in declaration.constraints
-        ),
-    )
-
-
 def _refuse_fields(declaration: Declaration) -> None:
     for name, field in declaration.fields.items():
         if field.role is Role.TIME:
             raise NotConvex(
                 f"{declaration.name}: {name} = {field.text} belongs to a differential "
                 "equation, not to a convex program."
-            )
-        if field.is_variable and field.psd:
-            raise NotSupported(
-                f"{declaration.name}: {name} = {field.text} needs the positive "
-                "semidefinite cone, which is not available in this version; zero, "
-                "nonneg and soc are. Drop psd=True, or declare symmetric=True."
             )

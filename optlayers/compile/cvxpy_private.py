@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import cvxpy as cp
 import numpy as np
+from cvxpy.constraints.power import PowConeND
+from cvxpy.reductions.cone2cone.exact import ExactCone2Cone
 from cvxpy.reductions.dcp2cone.dcp2cone import Dcp2Cone
 from cvxpy.reductions.solvers.solving_chain import resolve_and_build_chain
 
@@ -153,8 +155,14 @@ def cone_form(problem: cp.Problem) -> ConeForm:
         solver_opts={"use_quad_obj": True},
     )
     reduced, owners = problem, {}
+    # Clarabel takes power cones of any length; those of three rows are what has a
+    # projection here.
+    split = ExactCone2Cone(target_cones={PowConeND})
+    *reductions, stuffing, solver = chain.reductions
     final = {constraint.id: constraint.id for constraint in problem.constraints}
-    for reduction in chain.reductions[:-1]:
+    for reduction in (*reductions, split, stuffing):
+        if reduction is split and not _has_long_power_cones(reduced):
+            continue
         before = reduced
         if isinstance(reduction, Dcp2Cone):
             # Told of Clarabel's power cones it warns of geo_mean; the second-order
@@ -167,9 +175,12 @@ def cone_form(problem: cp.Problem) -> ConeForm:
             owners = _owners(before, reduced, names)
         else:
             owners = {names.get(old, old): owner for old, owner in owners.items()}
-    solver = chain.reductions[-1]
     formatted = solver.format_constraints(reduced, solver.EXP_CONE_ORDER)
     return _extract(problem, final, formatted, owners)
+
+
+def _has_long_power_cones(problem: cp.Problem) -> bool:
+    return any(isinstance(one, PowConeND) for one in problem.constraints)
 
 
 def _owners(
@@ -260,7 +271,7 @@ def _extract(
         soc=tuple(cones.soc),
         psd=tuple(cones.psd),
         exp=cones.exp,
-        power=tuple(cones.p3d) + tuple(cones.pnd),
+        power=tuple(cones.p3d),
     )
 
 

@@ -19,11 +19,13 @@ from optlayers.compile.columns import (
     is_triangular,
     window,
 )
+from optlayers.compile.conic import Piece, conic, entrywise
 from optlayers.compile.cvxpy_private import SignedParameter, SignedVariable
 from optlayers.compile.leaves import LeafTable
 from optlayers.compile.parametric import Parametrics
 from optlayers.compile.staged_atoms import NoStagedTwin, staged_twin
 from optlayers.errors import NotConvex
+from optlayers.modeling.cones import cone_names
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
@@ -57,27 +59,58 @@ class Lowering:
 
     def constraint(
         self, constraint: Constraint, left: Expression, right: Expression
-    ) -> cp.Constraint:
-        """The cvxpy constraint of two prepared sides, in the constraint's own shape."""
-        shape, lead = constraint.shape, ()
-        if constraint.stages is not None:
-            lead = (len(constraint.stages),)
-        sides = []
+    ) -> list[Piece]:
+        """The cvxpy constraints of two prepared sides, in the constraint's own shape.
+
+        Raises:
+            NotConvex: what lies in a cone is not affine.
+        """
+        if constraint.cone is not None:
+            return self._membership(constraint, left, right)
+        shape, lead = constraint.shape, _lead(constraint)
+        left_side, right_side = self._sides(constraint, left, right)
+        if np.broadcast_shapes(left_side.shape, right_side.shape) != lead + shape:
+            left_side = cp.broadcast_to(left_side, lead + shape)
+        # Not the operators: Python lets the right operand answer first where its class
+        # is derived from the left one's, and cvxpy then swaps the sides.
+        if constraint.relation == "==":
+            return [entrywise(Equality(left_side, right_side), lead + shape)]
+        cone = _norm_cone(left_side, right_side)
+        lowered = Inequality(left_side, right_side) if cone is None else cone
+        return [entrywise(lowered, lead + shape)]
+
+    def _membership(
+        self, constraint: Constraint, left: Expression, right: Expression
+    ) -> list[Piece]:
+        """left in a cone, or right - left."""
+        cone, whole = constraint.cone, _lead(constraint) + constraint.shape
+        assert cone is not None
+        e = self.on_stages(left, constraint.stages)
+        if constraint.relation == "<<":
+            left_side, right_side = self._sides(constraint, left, right)
+            e = right_side if left_side.is_zero() else right_side - left_side
+        if e.shape != whole:
+            e = cp.broadcast_to(e, whole)
+        is_affine = e.is_affine()
+        if not is_affine and not (cone_names(cone) == {"nonneg"} and e.is_concave()):
+            raise NotConvex(
+                f"{constraint.origin.place}: `{constraint.origin.text}`: what lies in "
+                "a cone has to be affine in the variables."
+            )
+        return conic(cone, e)
+
+    def _sides(
+        self, constraint: Constraint, left: Expression, right: Expression
+    ) -> list[cp.Expression]:
+        """Both sides on the stages of a constraint, with all axes where staged."""
+        shape, lead, sides = constraint.shape, _lead(constraint), []
         for one in (left, right):
             side = self.on_stages(one, constraint.stages)
             if one.is_staged and one.ndim < len(shape):
                 padded = (1,) * (len(shape) - one.ndim) + one.shape
                 side = cp.reshape(side, lead + padded, order="C")
             sides.append(side)
-        left_side, right_side = sides
-        if np.broadcast_shapes(left_side.shape, right_side.shape) != lead + shape:
-            left_side = cp.broadcast_to(left_side, lead + shape)
-        # Not the operators: Python lets the right operand answer first where its class
-        # is derived from the left one's, and cvxpy then swaps the sides.
-        if constraint.relation == "==":
-            return Equality(left_side, right_side)
-        cone = _cone(left_side, right_side)
-        return Inequality(left_side, right_side) if cone is None else cone
+        return sides
 
     def variable(self, field: BoundField, expression: Expression) -> cp.Expression:
         """The declared variable, [*full_shape]; a symmetric one from its triangle."""
@@ -235,7 +268,12 @@ _STRUCTURAL = {
 }
 
 
-def _cone(left: cp.Expression, right: cp.Expression) -> cp.Constraint | None:
+def _lead(constraint: Constraint) -> tuple[int, ...]:
+    """The axis of stages, if there is one."""
+    return () if constraint.stages is None else (len(constraint.stages),)
+
+
+def _norm_cone(left: cp.Expression, right: cp.Expression) -> cp.Constraint | None:
     """|e| <= r as one cone (r, e), whose first dual is the multiplier; else None.
 
     cvxpy would bound |e| by a new variable, which is free, and J singular, wherever the

@@ -8,26 +8,11 @@ import torch
 
 from optlayers.compile.assembly import Assembly
 from optlayers.compile.columns import ColumnLayout
+from optlayers.compile.conic import Piece
 from optlayers.compile.cvxpy_private import ConeForm
 from optlayers.compile.readout import Readout, StageStructure
-from optlayers.errors import NotSupported
-from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
-from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import Role
-from optlayers.modeling.inference import describe
-
-# The atoms that cvxpy writes with cones beyond zero, nonneg and soc.
-_ATOMS_OF_CONE: Mapping[str, frozenset[str]] = {
-    "exponential": frozenset(
-        "exp log log1p logistic entr kl_div rel_entr log_sum_exp log_det".split()
-    ),
-    "positive semidefinite": frozenset(
-        "lambda_max lambda_min lambda_sum_largest lambda_sum_smallest log_det tr_inv "
-        "sigma_max normNuc norm matrix_frac".split()
-    ),
-    "power": frozenset("power pnorm norm geo_mean".split()),
-}
 
 
 class Names:
@@ -38,7 +23,7 @@ class Names:
         declaration: Declaration,
         problem: cp.Problem,
         owners: Sequence[int],
-        own: Sequence[int],
+        own: Sequence[Sequence[Piece]],
         form: ConeForm,
     ) -> None:
         self.declaration = declaration
@@ -61,14 +46,15 @@ class Names:
     def duals(self) -> dict[str, Readout]:
         """How to read each multiplier off y."""
         found = {}
-        for one, number in zip(self.declaration.constraints, self.own, strict=True):
-            lowered = self.problem.constraints[number]
-            shape = constraint_shape(one)
-            size = int(np.prod(shape, dtype=int))
-            rows = np.arange(size).reshape(shape, order="F")
-            found[one.name] = Readout.from_positions(
-                rows + self.form.first_row[lowered.id]
-            )
+        for one, pieces in zip(self.declaration.constraints, self.own, strict=True):
+            first = [self.form.first_row[piece.constraint.id] for piece in pieces]
+            rows = [p.rows + at for p, at in zip(pieces, first, strict=True)]
+            scales = [piece.scale for piece in pieces]
+            if len(pieces) > 1:
+                rows, scales = [np.concatenate(part, -1) for part in (rows, scales)]
+            else:
+                rows, scales = rows[0], scales[0]
+            found[one.name] = Readout.from_positions(rows, scales)
         return found
 
     def rows(self) -> tuple[str, ...]:
@@ -103,11 +89,6 @@ class Names:
         return tuple(found)
 
 
-def constraint_shape(one: Constraint) -> tuple[int, ...]:
-    """Shape of a constraint's multiplier, the stage axis first."""
-    return one.shape if one.stages is None else (len(one.stages), *one.shape)
-
-
 def stage_structure(
     declaration: Declaration, layout: ColumnLayout, final: np.ndarray
 ) -> StageStructure | None:
@@ -121,48 +102,3 @@ def stage_structure(
             columns = columns.reshape(len(columns), -1)
             found[field.role][name] = torch.from_numpy(columns)
     return StageStructure(declaration.steps, found[Role.STATE], found[Role.CONTROL])
-
-
-def refuse_cones(
-    form: ConeForm, declaration: Declaration, owners: Sequence[int]
-) -> None:
-    """Refuse a problem whose cones have no projection yet, naming what needs them."""
-    kinds = {
-        "positive semidefinite": sum(k * (k + 1) // 2 for k in form.psd),
-        "exponential": 3 * form.exp,
-        "power": 3 * len(form.power),
-    }
-    first = form.zero + form.nonneg + sum(form.soc)
-    for kind, rows in kinds.items():
-        if not rows:
-            continue
-        owner = form.row_owners[first]
-        number = owners[owner] if owner >= 0 else -1
-        raise NotSupported(
-            f"{_culprit(declaration, number, kind)} needs the {kind} cone, which is "
-            "not available in this version; zero, nonneg and soc are. Write it with "
-            "affine, quadratic and norm expressions."
-        )
-
-
-def _culprit(declaration: Declaration, number: int, kind: str) -> str:
-    if number < 0:
-        roots, label = [declaration.objective], "the objective"
-    else:
-        one = declaration.constraints[number]
-        roots, label = [one.left, one.right], f"constraint {one.name}"
-    for root in roots:
-        found = _first_atom(root, _ATOMS_OF_CONE[kind])
-        if found is not None:
-            return f"{found.origin.place}: `{describe(found)}` in {label}"
-    return f"{declaration.name}: {label}"
-
-
-def _first_atom(e: Expression, names: frozenset[str]) -> Expression | None:
-    if e.name in names and e.depends_on_variables:
-        return e
-    for one in e.arguments:
-        found = _first_atom(one, names)
-        if found is not None:
-            return found
-    return None

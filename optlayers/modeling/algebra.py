@@ -91,6 +91,18 @@ class Algebra(ABC):
     def __ge__(self, other: Any) -> Any:
         return self._relate("<=", other, self)
 
+    def __rshift__(self, other: Any) -> Any:
+        return self._relate("<<", other, self)
+
+    def __rrshift__(self, other: Any) -> Any:
+        return self._relate("<<", self, other)
+
+    def __lshift__(self, other: Any) -> Any:
+        return self._relate("<<", self, other)
+
+    def __rlshift__(self, other: Any) -> Any:
+        return self._relate("<<", other, self)
+
     def __lt__(self, other: Any) -> NoReturn:
         raise _refusal("strict", relation="<", weak="<=", function="torch.lt")
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from optlayers.modeling.cones import Cone
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.expressions import Expression, as_expression
 from optlayers.modeling.fields import BoundField
@@ -22,7 +23,7 @@ class Declaration:
         sense: "minimize" or "maximize".
         objective: scalar, not staged.
         constraints: the user's, then those of the variables' attributes (`x.nonneg`,
-            `x.nonpos`, `x.lower`, `x.upper`).
+            `x.nonpos`, `x.lower`, `x.upper`, `X.psd`).
         fields: the bound fields, in order of the signature.
         sizes: size of every named dimension.
         steps: number of steps, or None if nothing is staged.
@@ -37,6 +38,11 @@ class Declaration:
     sizes: Mapping[str, int]
     steps: int | None
     captured: Mapping[str, nn.Parameter | nn.Module]
+
+    @property
+    def is_feasibility(self) -> bool:
+        """Whether nothing is optimized, as in `ol.feasible(...)`."""
+        return self.objective.name == "constant" and self.objective.sign is Sign.ZERO
 
 
 def field_expression(bound: BoundField) -> Expression:
@@ -79,4 +85,15 @@ def attribute_constraints(field: BoundField, value: Expression) -> Iterator[Cons
             field.origin,
             field.shape,
             field.stages,
+        )
+    if field.psd:
+        yield Constraint(
+            f"{field.name}.psd",
+            "<<",
+            as_expression(0.0),
+            value,
+            field.origin,
+            field.shape,
+            field.stages,
+            Cone("psd", field.shape[-1]),
         )

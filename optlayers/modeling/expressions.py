@@ -20,15 +20,14 @@ from optlayers.modeling.fields import Field
 from optlayers.modeling.foreign import Likeness, record
 from optlayers.modeling.indexing import Step, index_entries, select
 from optlayers.modeling.inference import (
-    broadcast,
     describe,
     infer_shape,
     infer_stages,
     located,
-    shape_error,
 )
 from optlayers.modeling.options import is_unknown, not_static, static_option
 from optlayers.modeling.origin import Origin
+from optlayers.modeling.relations import related
 from optlayers.modeling.signs import Sign
 from optlayers.modeling.stages import at_stage, shifted, summed
 from optlayers.modeling.torch_functions import (
@@ -257,19 +256,10 @@ def relate(relation: str, left: Any, right: Any) -> Constraint:
     """Build the unnamed constraint `left relation right`; >= is <= the other way.
 
     Raises:
-        ShapeError: the sides do not broadcast.
+        ShapeError: the sides do not broadcast, or << is not between square matrices.
         DeclarationError: they share no stage.
     """
-    if relation == ">=":
-        relation, left, right = "<=", right, left
-    sides = (as_expression(left), as_expression(right))
-    try:
-        shape = broadcast(sides[0].shape, sides[1].shape)
-    except ValueError:
-        raise shape_error(relation, sides) from None
-    stages = infer_stages(relation, sides)
-    known = "==" if relation == "==" else "<="
-    return Constraint("", known, *sides, Origin.here(), shape, stages)
+    return related(relation, as_expression(left), as_expression(right))
 
 
 def as_expression(value: Any) -> Expression:

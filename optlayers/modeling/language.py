@@ -1,4 +1,4 @@
-"""Words of the language beside atoms and fields: bounds, stages, assertions, smooth."""
+"""Words of the language beside atoms and fields: bounds, cones, stages, assertions."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from optlayers.errors import DeclarationError
-from optlayers.modeling.constraints import Between
+from optlayers.modeling.constraints import Between, Constraint
 from optlayers.modeling.expressions import (
     Expression,
     as_expression,
@@ -16,6 +16,7 @@ from optlayers.modeling.expressions import (
 )
 from optlayers.modeling.inference import describe, located, shape_error
 from optlayers.modeling.origin import Origin
+from optlayers.modeling.relations import member
 from optlayers.modeling.signs import Sign
 
 
@@ -34,6 +35,33 @@ def between(lower: Any, expression: Any, upper: Any) -> Between:
         ShapeError: the shapes do not broadcast.
     """
     return Between(relate("<=", lower, expression), relate("<=", expression, upper))
+
+
+def in_cone(expression: Any, cone: Any, exponent: Any = None) -> Constraint:
+    """Constrain an expression to a cone K; leading axes are several cones.
+
+    Its multiplier M has the shape of the expression and lies in the dual cone; it
+    enters the Lagrangian as f - <M, expression>.
+
+    Args:
+        expression: affine in the variables, [*lead, *shape of the cone].
+        cone: "zero" (= 0) or "nonneg" (>= 0), of any shape; "soc", (t, u) along the
+            last axis with |u| <= t; "psd", [n, n], by its symmetric part; "exp",
+            (x, y, z) along the last axis with y exp(x / y) <= z, y > 0, and the
+            closure; "power", (x, y, z) with x^a y^(1 - a) >= |z|, x, y >= 0; or an
+            `ol.Cones` for different cones stacked along the last axis, in its order.
+        exponent: a of "power", between 0 and 1; a number, or one for each of the
+            leading axes.
+
+    Raises:
+        ShapeError: the cone does not take the shape.
+        DeclarationError: an unknown cone, or an exponent that is missing, superfluous
+            or not between 0 and 1.
+
+    Example:
+        logarithm = ol.in_cone(ol.stack([t, 1.0, x]), "exp")  # t <= log(x)
+    """
+    return member(as_expression(expression), as_expression(0.0), cone, exponent)
 
 
 def total(expression: Any) -> Expression:

@@ -4,7 +4,7 @@ A `Piece` remembers how tightly it is bound, so that parentheses stand only wher
 are needed. The LaTeX keeps to what matplotlib's mathtext reads too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -43,6 +43,8 @@ class Notation(Protocol):
     entrywise: str
     kronecker: str
     at_most: str
+    below: str
+    above: str
     element_of: str
     ellipsis: str
     eigenvalue: str
@@ -99,12 +101,16 @@ class Notation(Protocol):
         """The vector of ones."""
         ...
 
-    def product(self, sizes: Sequence[str]) -> str:
+    def product(self, sizes: Iterable[str]) -> str:
         """Sizes with crosses between."""
         ...
 
     def space(self, kind: str, sizes: Sequence[str], mark: str) -> str:
         """A set such as the m by n matrices; kind R or S, mark + or - or none."""
+        ...
+
+    def cone(self, name: str) -> str:
+        """The cone of that name."""
         ...
 
 
@@ -113,6 +119,7 @@ class TextNotation:
 
     minus, dot, entrywise, kronecker = "−", "·", "∘", "⊗"
     at_most, element_of, ellipsis, eigenvalue = "≤", "∈", "…", "λ"
+    below, above = "⪯", "⪰"
 
     def name(self, name: str) -> str:
         """A name of the user's, as it is."""
@@ -186,7 +193,7 @@ class TextNotation:
         """A bold one."""
         return "𝟏"
 
-    def product(self, sizes: Sequence[str]) -> str:
+    def product(self, sizes: Iterable[str]) -> str:
         """With crosses."""
         return "×".join(sizes)
 
@@ -196,12 +203,17 @@ class TextNotation:
         base = letter if not sizes else self.superscript(letter, self.product(sizes))
         return base + {"": "", "+": "₊", "-": "₋"}[mark]
 
+    def cone(self, name: str) -> str:
+        """A script letter, the name lowered."""
+        return f"𝒦_{name}"
+
 
 class LatexNotation:
     """LaTeX, for notebooks and papers."""
 
     minus, dot, entrywise, kronecker = "-", r"\cdot", r"\odot", r"\otimes"
     at_most, element_of, ellipsis = r"\leq", r"\in", r"\ldots"
+    below, above = r"\preceq", r"\succeq"
     eigenvalue = r"\lambda"
 
     def name(self, name: str) -> str:
@@ -255,7 +267,7 @@ class LatexNotation:
 
     def fenced(self, left: str, inner: str, right: str) -> str:
         """Fences that grow."""
-        fences = {"⟨": r"\langle", "⟩": r"\rangle"}
+        fences = {"⟨": r"\langle", "⟩": r"\rangle", "{": r"\{", "}": r"\}"}
         left, right = fences.get(left, left), fences.get(right, right)
         return rf"\left{left} {inner} \right{right}"
 
@@ -275,7 +287,7 @@ class LatexNotation:
         """A bold one."""
         return r"\mathbf{1}"
 
-    def product(self, sizes: Sequence[str]) -> str:
+    def product(self, sizes: Iterable[str]) -> str:
         """With crosses."""
         return r" \times ".join(sizes)
 
@@ -285,6 +297,10 @@ class LatexNotation:
         if sizes:
             base = self.superscript(base, self.product(sizes))
         return f"{base}_{{{mark}}}" if mark else base
+
+    def cone(self, name: str) -> str:
+        """A script letter, the name lowered."""
+        return rf"\mathcal{{K}}_{{{self.word(name)}}}"
 
 
 _GREEK = frozenset(

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from optlayers.modeling.atom_formulas import ATOM_FORMULAS
+from optlayers.modeling.cones import Cone, Stack
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.fields import BoundField, Role
@@ -42,7 +44,7 @@ class Sheet:
 
     Attributes:
         title: its name, with the sizes where they are known.
-        sense: minimize or maximize.
+        sense: minimize or maximize; find, where there is no objective.
         unknowns: "x in R^n" for each variable.
         objective: the formula.
         rows: the constraints.
@@ -66,8 +68,12 @@ def render_text(problem: "Declaration | DeclaredProblem") -> str:
         problem: traced, with its sizes; or declared, then with sizes by name.
     """
     sheet = _sheet(problem, TextNotation())
-    lines = [f"{sheet.title}: {sheet.sense} over {', '.join(sheet.unknowns)}"]
-    lines.append(f"    {sheet.objective}")
+    unknowns = ", ".join(sheet.unknowns)
+    lines = [f"{sheet.title}: {sheet.sense} over {unknowns}"]
+    if sheet.sense == "find":
+        lines = [f"{sheet.title}: find {unknowns}"]
+    else:
+        lines.append(f"    {sheet.objective}")
     if sheet.rows:
         lines.append("  subject to")
         width = max(len(row.label) for row in sheet.rows) + 1
@@ -106,6 +112,8 @@ def _latex_rows(problem: "Declaration | DeclaredProblem") -> list[tuple[str, ...
     sheet, upright = _sheet(problem, notation), notation.word
     over = ",\\ ".join(sheet.unknowns)
     rows = [(upright(sheet.sense), sheet.objective, rf"\mathrm{{over}}\ {over}")]
+    if sheet.sense == "find":
+        rows = [(upright("find"), over, "")]
     for position, row in enumerate(sheet.rows):
         head = r"\mathrm{subject\ to}" if position == 0 else ""
         label = rf"\mathrm{{({row.label})}}".replace("_", r"\_")
@@ -193,7 +201,7 @@ def _written(declaration: Declaration, notation: Notation, by_name: bool) -> She
     on = Formulas(notation, RULES, declaration.steps)
     return Sheet(
         title=_title(declaration, by_name),
-        sense=declaration.sense,
+        sense="find" if declaration.is_feasibility else declaration.sense,
         unknowns=_members(on, declaration.fields, True, by_name),
         objective=on.write(declaration.objective).text,
         rows=tuple(_rows(on, declaration.constraints)),
@@ -217,9 +225,8 @@ def _title(declaration: Declaration, by_name: bool) -> str:
 
 def _rows(on: Formulas, constraints: Sequence[Constraint]) -> list[Row]:
     """The constraints, two bounds on one thing as a chain, plain signs left out."""
-    shown = [
-        one for one in constraints if not one.name.endswith((".nonneg", ".nonpos"))
-    ]
+    silent = (".nonneg", ".nonpos", ".psd")
+    shown = [one for one in constraints if not one.name.endswith(silent)]
     rows, position = [], 0
     while position < len(shown):
         one, *rest = shown[position : position + 2]
@@ -246,9 +253,55 @@ def _chain(on: Formulas, below: Constraint, above: Constraint) -> Row:
 
 
 def _row(on: Formulas, one: Constraint) -> Row:
-    sign = "=" if one.relation == "==" else on.notation.at_most
-    formula = f"{on.write(one.left).text} {sign} {on.write(one.right).text}"
+    left, right = on.write(one.left).text, on.write(one.right).text
+    name = one.cone.name if isinstance(one.cone, Cone) else None
+    if one.relation == "==" or name == "zero":
+        formula = f"{left} = {right}"
+    elif one.relation == "<=":
+        formula = f"{left} {on.notation.at_most} {right}"
+    elif name == "nonneg":
+        formula = f"{right} {on.notation.at_most} {left}"
+    elif one.relation == "in":
+        formula = f"{left} {on.notation.element_of} {_cones(on, one.cone)}"
+    elif one.left.depends_on_variables:
+        formula = f"{left} {on.notation.below} {right}"
+    else:
+        formula = f"{right} {on.notation.above} {left}"
     return Row(one.name, formula, _where(on, one))
+
+
+def _cones(on: Formulas, cone: Cone | Stack | None) -> str:
+    """The set that an expression lies in; leading axes are not written."""
+    if isinstance(cone, Stack):
+        names = [_stacked(on, one) for one in cone.cones]
+        return on.notation.product(
+            name if count == 1 else on.notation.superscript(name, str(count))
+            for name, count in ((n, len(list(same))) for n, same in groupby(names))
+        )
+    assert cone is not None
+    return on.notation.space("S", [], "+") if cone.name == "psd" else _cone(on, cone)
+
+
+def _stacked(on: Formulas, cone: Cone) -> str:
+    """One part of a stack, with its size."""
+    size = [] if cone.size == 1 else [str(cone.size)]
+    match cone.name:
+        case "zero":
+            zero = on.notation.fenced("{", "0", "}")
+            return on.notation.superscript(zero, size[0]) if size else zero
+        case "nonneg":
+            return on.notation.space("R", size, "+")
+        case "psd":
+            return on.notation.space("S", [str(cone.size)], "+")
+    return _cone(on, cone)
+
+
+def _cone(on: Formulas, cone: Cone) -> str:
+    if cone.name != "power":
+        return on.notation.cone(cone.name)
+    different = dict.fromkeys(cone.exponents)
+    exponents = ", ".join(on.notation.number(one) for one in different)
+    return f"{on.notation.cone('pow')}{on.notation.grouped(exponents)}"
 
 
 def _where(on: Formulas, one: Constraint) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.formulas import Formulas, Rule, StageIndex, stage_name
@@ -27,6 +28,8 @@ def _constant(on: Formulas, e: Expression) -> Piece:
     if value.ndim == 1 and value.numel() <= 4:
         entries = ", ".join(on.notation.number(one) for one in value.tolist())
         return Piece(on.notation.grouped(entries))
+    if value.ndim == 2 and torch.equal(value, torch.eye(*value.shape).to(value)):
+        return Piece(on.notation.name("I"))
     sizes = "×".join(map(str, e.shape))
     return Piece(on.notation.word(f"constant[{sizes}]".replace("×", "x")))
 

@@ -8,7 +8,9 @@ from torch import nn
 
 from optlayers.errors import DeclarationError
 
-_RELATIONS = {"eq": "==", "le": "<=", "ge": ">="}
+_RELATIONS = {"eq": "==", "le": "<=", "ge": ">=", "lshift": "<<", "rshift": ">>"}
+# Called by Python itself, with the tensor first and its other operand second.
+_REFLECTED = {"rlshift": ">>", "rrshift": "<<"}
 _STRICT = {"lt": "<", "gt": ">", "ne": "!="}
 _READING = frozenset(
     ("item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__array__")
@@ -32,7 +34,7 @@ def relation(function: Callable[..., Any]) -> str | None:
             f"{_STRICT[name]} has no closed feasible set; for a constraint write <=, "
             f">= or ==, for a mask of parameters torch.{name}(...)."
         )
-    return _RELATIONS.get(name)
+    return _RELATIONS.get(name, _REFLECTED.get(name))
 
 
 def refuse_access(function: Callable[..., Any], values: tuple[Any, ...]) -> None:

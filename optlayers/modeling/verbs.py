@@ -1,4 +1,4 @@
-"""Verbs that end a declaration: minimize, maximize, and those of other kinds."""
+"""Verbs that end a declaration: minimize, maximize, feasible, those of other kinds."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -60,6 +60,25 @@ def maximize(objective: Any, *constraints: Any, **named: Any) -> Goal:
         DeclarationError: the objective is staged, or something is no constraint.
     """
     return _goal("maximize", objective, constraints, named)
+
+
+def feasible(*constraints: Any, **named: Any) -> Goal:
+    """End a declaration: find a point at which all constraints hold.
+
+    The objective is zero. Where more than one point is feasible the solver returns one
+    of them, and gradients are those of least norm (`out.stats` says where).
+
+    Args:
+        *constraints: named `constraint_0`, `constraint_1`, ...; lists of them too.
+        **named: constraints by name; their multipliers are `out.dual.name`.
+
+    Raises:
+        DeclarationError: no constraint, or something that is none.
+    """
+    _refuse_tensors("feasible", "cone_program(q, A, b, cones)", constraints, named)
+    if not _any_constraint(constraints, named):
+        raise located(DeclarationError("feasible needs at least one constraint."))
+    return _goal("minimize", 0.0, constraints, named)
 
 
 def solve(*equations: Any, **named: Any) -> NoReturn:
@@ -191,7 +210,10 @@ def _no_constraint(name: str, one: Any) -> str:
             f"{name} is an expression, {describe(one)}; a constraint compares two, as "
             f"in {describe(one)} <= 0."
         )
-    return f"{name} is a {type(one).__name__}; a constraint is made with ==, <= or >=."
+    return (
+        f"{name} is a {type(one).__name__}; a constraint is made with ==, <=, >=, <<, "
+        ">> or ol.in_cone."
+    )
 
 
 def _refuse_tensors(

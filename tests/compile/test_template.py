@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from optlayers.compile.convex import compile_convex
-from optlayers.errors import NotConvex, NotSupported
+from optlayers.errors import NotConvex
 from optlayers.linalg.pattern import PatternMatrix
 from tests.compile.declarations import CASES, mpc
 from tests.compile.test_convex import drawn
@@ -400,31 +400,39 @@ def test_the_users_word_on_a_matrix_of_quad_form_is_checked_too():
     assert ("Q", "psd") in [(check.name, check.attribute) for check in template.checks]
 
 
-# ---- refusals ------------------------------------------------------------------------
+# ---- cones ---------------------------------------------------------------------------
 
 
-def test_a_semidefinite_variable_is_refused_with_its_declaration():
+def test_a_semidefinite_variable_has_the_columns_and_rows_of_its_triangle():
     def sdp(X=Variable("n n", psd=True), C=Parameter("n n")):
-        return minimize(ol.trace(C @ X))
+        return minimize(ol.trace(C @ X), ol.trace(X) == 1)
 
-    with pytest.raises(NotSupported, match=r"X = Variable\(\"n n\", psd=True\)"):
-        compiled(sdp, n=2)
+    template = compiled(sdp, n=3)
+    assert (template.n, template.cones.psd) == (6, (3,))
+    assert template.row_names == ("constraint_0", *["X.psd"] * 6)
+    assert template.variables["X"].shape == template.duals["X.psd"].shape == (3, 3)
 
 
 @pytest.mark.parametrize(
-    ("kind", "needs"),
+    ("needs", "cones"),
     [
-        ("exponential", lambda x: ol.sum(ol.exp(x))),
-        ("exponential", lambda x: ol.log_sum_exp(x)),
-        ("positive semidefinite", lambda x: ol.lambda_max(ol.diag(x))),
+        (lambda x: ol.sum(ol.exp(x)), {"exp": 2}),
+        (lambda x: ol.log_sum_exp(x), {"exp": 2}),
+        (lambda x: ol.lambda_max(ol.diag(x)), {"psd": (2,)}),
+        (lambda x: ol.sum(ol.power(x + 2, 3, approx=False)), {"power": (1 / 3,) * 2}),
     ],
 )
-def test_a_cone_without_projection_is_refused_with_the_constraint(kind, needs):
+def test_rows_of_every_cone_are_named_after_their_constraint(needs, cones):
     def conic(x=Variable("n"), y=Parameter("n")):
         return minimize(ol.sum_squares(x - y), limit=needs(x) <= 1)
 
-    with pytest.raises(NotSupported, match=f"constraint limit needs the {kind} cone"):
-        compiled(conic, n=2)
+    template = compiled(conic, n=2)
+    found = {name: getattr(template.cones, name) for name in cones}
+    assert found == cones
+    assert set(template.row_names) == {"limit"}
+
+
+# ---- refusals ------------------------------------------------------------------------
 
 
 def test_maximizing_a_convex_function_is_not_convex():
