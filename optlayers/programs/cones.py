@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from optlayers.errors import NotSupported, ShapeError
-from optlayers.programs.projections import soc
+from optlayers.programs.projections import psd, soc
 from optlayers.programs.projections.block import Block
 
 
@@ -209,13 +209,13 @@ def _refuse(name: str) -> Callable[[Tensor, Block], Tensor]:
 # [B, number, size, size].
 _PROJECTIONS: Mapping[str, Callable[[Tensor, Block], Tensor]] = {
     "soc": soc.project,
-    "psd": _refuse("psd"),
+    "psd": psd.project,
     "exp": _refuse("exp"),
     "power": _refuse("power"),
 }
 _DERIVATIVES: Mapping[str, Callable[[Tensor, Block], Tensor]] = {
     "soc": soc.derivative,
-    "psd": _refuse("psd"),
+    "psd": psd.derivative,
     "exp": _refuse("exp"),
     "power": _refuse("power"),
 }

@@ -120,7 +120,6 @@ def test_slices_tell_the_rows_of_every_kind():
 @pytest.mark.parametrize(
     ("name", "cones"),
     [
-        ("psd", Cones(psd=(2,))),
         ("exp", Cones(exp=1)),
         ("power", Cones(power=(0.3,))),
     ],
