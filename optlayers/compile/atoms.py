@@ -7,9 +7,13 @@ domain it refuses.
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import cvxpy as cp
+import numpy as np
+
+from optlayers.compile.perspectives import perspective
 
 Twin = Callable[..., cp.Expression]
 Order = Literal["F", "C"]
@@ -86,6 +90,40 @@ def broadcast(*expressions: cp.Expression) -> list[cp.Expression]:
         one if one.shape == shape else cp.broadcast_to(one, shape)
         for one in expressions
     ]
+
+
+def convolve(left: cp.Expression, right: cp.Expression) -> cp.Expression:
+    """Discrete convolution; cvxpy wants the constant on the left."""
+    if not left.is_constant():
+        left, right = right, left
+    return cp.convolve(_vector(left), _vector(right))
+
+
+def einsum(*factors: cp.Expression, subscripts: str, **other: Any) -> cp.Expression:
+    """Sums of products over repeated subscripts."""
+    return cp.einsum(subscripts, *factors, **other)
+
+
+# ---- spectra -------------------------------------------------------------------------
+
+
+def spectral(name: str) -> Twin:
+    """cvxpy's atom of the symmetric part, which it is told is symmetric.
+
+    It would constrain any other argument to be symmetric, by rows that are zero.
+    """
+    function = getattr(cp, name)
+    return lambda X, *more, **options: function(symmetric(X), *more, **options)
+
+
+def matrix_frac(X: cp.Expression, P: cp.Expression) -> cp.Expression:
+    """Trace of X' P^-1 X, of the symmetric part of P."""
+    return cp.matrix_frac(X, symmetric(P))
+
+
+def symmetric(X: cp.Expression) -> cp.Expression:
+    """The symmetric part of a square matrix."""
+    return X if X.is_symmetric() else cp.symmetric_wrap((X + X.T) / 2)
 
 
 # ---- norms ---------------------------------------------------------------------------
@@ -194,6 +232,20 @@ def vec(X: cp.Expression, *, order: Order = "C") -> cp.Expression:
     return cp.vec(X, order=order)
 
 
+def broadcast_to(x: cp.Expression, *, shape: Any) -> cp.Expression:
+    """Entries repeated to fill a shape."""
+    return x if x.shape == tuple(shape) else cp.broadcast_to(x, shape)
+
+
+def triangle(name: str) -> Twin:
+    """The matrix with zeros on one side of a diagonal."""
+    part = TRIANGLES[name]
+    return lambda X, k=0: cp.multiply(part(np.ones(X.shape), k), X)
+
+
+TRIANGLES = {"triu": np.triu, "tril": np.tril}
+
+
 def diag(x: cp.Expression, k: int = 0) -> cp.Expression:
     """To and from a diagonal."""
     return cp.diag(x, k)
@@ -221,38 +273,82 @@ def vstack(*pieces: cp.Expression) -> cp.Expression:
     return cp.vstack(list(pieces))
 
 
+def _vector(x: cp.Expression) -> cp.Expression:
+    return x if x.ndim == 1 else cp.reshape(x, (x.size,), order="C")
+
+
+# ---- geometric programs --------------------------------------------------------------
+
+
+def geometric(name: str) -> Twin:
+    """The value of an atom of geometric programs; on variables it has no twin.
+
+    Raises:
+        TwinRefused: an argument depends on variables.
+    """
+
+    def twin(*arguments: cp.Expression, **options: Any) -> cp.Expression:
+        if all(one.is_constant() for one in arguments):
+            return getattr(cp, name)(*arguments, **options)
+        raise TwinRefused(
+            f"{name} is neither convex nor concave; it belongs to geometric programs, "
+            "which are declared with @ol.problem(geometric=True)"
+        )
+
+    return twin
+
+
+_GEOMETRIC = (
+    "prod cumprod one_minus_pos diff_pos eye_minus_inv resolvent pf_eigenvalue gmatmul"
+)
+_SPECTRAL = (
+    "lambda_max lambda_min lambda_sum_largest lambda_sum_smallest log_det tr_inv "
+    "von_neumann_entr"
+)
+
 # cvxpy's own functions, taken as they are.
 _SAME = (
     "multiply abs square sqrt pos neg inv_pos exp log log1p logistic entr huber "
     "maximum minimum sum mean var max min ptp sum_squares sum_largest sum_smallest "
-    "log_sum_exp geo_mean harmonic_mean quad_form quad_over_lin matrix_frac vdot "
-    "dotsort outer kron tv trace lambda_max lambda_min lambda_sum_largest "
-    "lambda_sum_smallest log_det tr_inv sigma_max normNuc transpose upper_tri cumsum "
-    "cummax diff"
+    "log_sum_exp geo_mean harmonic_mean quad_form quad_over_lin vdot "
+    "dotsort outer kron tv trace sigma_max normNuc transpose upper_tri cumsum "
+    "cummax diff xexp scalene loggamma log_normcdf cvar inv_prod vec_to_upper_tri "
+    "partial_trace partial_transpose"
 )
 
-TWINS: Mapping[str, Twin] = {name: getattr(cp, name) for name in _SAME.split()} | {
-    twin.__name__: twin
-    for twin in (
-        add,
-        negate,
-        divide,
-        matmul,
-        power,
-        kl_div,
-        rel_entr,
-        norm,
-        pnorm,
-        norm1,
-        norm_inf,
-        mixed_norm,
-        std,
-        reshape,
-        vec,
-        diag,
-        concatenate,
-        stack,
-        hstack,
-        vstack,
-    )
-}
+TWINS: Mapping[str, Twin] = (
+    {name: getattr(cp, name) for name in _SAME.split()}
+    | {name: spectral(name) for name in _SPECTRAL.split()}
+    | {name: triangle(name) for name in TRIANGLES}
+    | {name: geometric(name) for name in _GEOMETRIC.split()}
+    | {
+        twin.__name__: twin
+        for twin in (
+            add,
+            negate,
+            divide,
+            matmul,
+            power,
+            kl_div,
+            rel_entr,
+            convolve,
+            einsum,
+            matrix_frac,
+            norm,
+            pnorm,
+            norm1,
+            norm_inf,
+            mixed_norm,
+            std,
+            reshape,
+            vec,
+            broadcast_to,
+            diag,
+            concatenate,
+            stack,
+            hstack,
+            vstack,
+        )
+    }
+)
+TWINS = TWINS | {"perspective": partial(perspective, TWINS)}

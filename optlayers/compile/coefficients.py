@@ -3,6 +3,8 @@
 Each works on one sample; the leaves map them over the batch.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,32 @@ def as_matrix(value: Tensor, is_transposed: bool) -> Tensor:
     if value.ndim == 1:
         return value.unsqueeze(0)
     return value.mT if is_transposed else value
+
+
+def matrix_of(
+    *fixed: Tensor,
+    function: Callable[..., Tensor],
+    place: int,
+    shape: tuple[int, ...],
+    options: tuple[tuple[str, Any], ...],
+) -> Tensor:
+    """The matrix of a function that is linear in one argument, from entries to entries.
+
+    Args:
+        *fixed: its other arguments.
+        function: called with all arguments and the options.
+        place: which argument the map is of.
+        shape: the shape of that.
+        options: the function's options.
+    """
+    size = math.prod(shape)
+    basis = torch.eye(size, dtype=fixed[0].dtype, device=fixed[0].device)
+
+    def image(direction: Tensor) -> Tensor:
+        arguments = [*fixed[:place], direction, *fixed[place:]]
+        return function(*arguments, **dict(options)).reshape(-1)
+
+    return torch.func.vmap(image, out_dims=1)(basis.reshape(size, *shape))
 
 
 def gram(first: Tensor, second: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -5,9 +5,7 @@ inside cvxpy; where that cannot be done, an argument that holds parameters is re
 by an auxiliary variable that equals it.
 """
 
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,31 +16,27 @@ from optlayers.compile.coefficients import (
     scale_columns,
     scale_rows,
 )
-from optlayers.compile.parametric import Parametrics, constant, same
-from optlayers.compile.semidefinite import symmetric_root
-from optlayers.modeling.expressions import Expression, Sign
-from optlayers.modeling.origin import Origin
+from optlayers.compile.lifting_rules import RULES
+from optlayers.compile.nodes import (
+    Place,
+    Where,
+    parameter_first,
+    product,
+    with_arguments,
+)
+from optlayers.compile.parametric import Parametrics
+from optlayers.modeling.expressions import Expression
 
 # Linear in all of their arguments together: a scalar factor moves through them.
 LINEAR = frozenset(
     "add negate sum mean index reshape transpose next at stages total stack "
-    "concatenate hstack vstack diag trace cumsum diff vec upper_tri".split()
+    "concatenate hstack vstack diag trace cumsum diff vec upper_tri vec_to_upper_tri "
+    "triu tril broadcast_to partial_trace partial_transpose".split()
 )
 
 
-# Linear in each of their two arguments.
-_BILINEAR = frozenset(("multiply", "matmul", "vdot", "outer", "kron"))
-
-
-class Place(NamedTuple):
-    """What a product must look like: its shape, its stages, where it was written."""
-
-    shape: tuple[int, ...]
-    stages: range | None
-    origin: Origin
-
-
-Where = Expression | Place
+# Linear in each of their arguments.
+_BILINEAR = frozenset("multiply matmul vdot outer kron convolve einsum".split())
 
 
 class Lifter:
@@ -63,7 +57,7 @@ class Lifter:
         if known is None:
             arguments = tuple(map(self.prepare, e.arguments))
             rebuilt = with_arguments(e, arguments)
-            rule = _RULES.get(e.name)
+            rule = RULES.get(e.name)
             known = rebuilt if rule is None else rule(self, rebuilt)
             self._prepared[e] = known
         return known
@@ -258,38 +252,6 @@ class Lifter:
         )
 
 
-def with_arguments(
-    e: Expression, arguments: tuple[Expression, ...], sign: Sign | None = None
-) -> Expression:
-    """The same operation on other arguments."""
-    unchanged = all(a is b for a, b in zip(arguments, e.arguments, strict=True))
-    if unchanged and sign is None:
-        return e
-    return Expression(
-        e.name, arguments, e.options, e.shape, e.stages, sign or e.sign, e.origin
-    )
-
-
-def product(
-    name: str, first: Expression, second: Expression, whole: Where
-) -> Expression:
-    """A product node in the place of `whole`."""
-    sign = first.sign * second.sign
-    return Expression(
-        name, (first, second), {}, whole.shape, whole.stages, sign, whole.origin
-    )
-
-
-def parameter_first(e: Expression) -> tuple[Expression | None, Expression]:
-    """The factors of a product, the one without variables first; None if none is."""
-    first, second = e.arguments
-    if not first.depends_on_variables:
-        return first, second
-    if not second.depends_on_variables:
-        return second, first
-    return None, e
-
-
 def _scaled_place(factor: Expression, one: Expression, whole: Where) -> Place:
     shape = np.broadcast_shapes(factor.shape, one.shape)
     return Place(shape, one.stages, whole.origin)
@@ -301,98 +263,3 @@ def _is_linear_in_variables(e: Expression) -> bool:
     if e.name == "divide":
         return not e.arguments[1].depends_on_variables
     return e.name in LINEAR
-
-
-# ---- one rule per operation --------------------------------------------------------
-
-
-def _multiply(lifter: Lifter, e: Expression) -> Expression:
-    if same(*e.arguments):
-        return _power_node(e, e.arguments[0])
-    mine, other = parameter_first(e)
-    return e if mine is None else lifter.scale(mine, other, e)
-
-
-def _divide(lifter: Lifter, e: Expression) -> Expression:
-    top, bottom = e.arguments
-    if bottom.depends_on_variables or not lifter.parametrics.is_parametric(bottom):
-        return e
-    return lifter.scale(lifter.parametrics.reciprocal(bottom), top, e)
-
-
-def _matmul(lifter: Lifter, e: Expression) -> Expression:
-    left, right = e.arguments
-    if e.shape == () and same(left, right):
-        return Expression(
-            "sum_squares", (left,), {}, (), e.stages, Sign.NONNEG, e.origin
-        )
-    if not left.depends_on_variables:
-        return lifter.multiply_left(left, right, e)
-    if not right.depends_on_variables:
-        return lifter.multiply_right(left, right, e)
-    return e
-
-
-def _bilinear(lifter: Lifter, e: Expression) -> Expression:
-    if sum(map(lifter.parametrics.is_parametric, e.arguments)) < 2:
-        return e
-    arguments = (
-        lifter.freed(one) if one.depends_on_variables else one for one in e.arguments
-    )
-    return with_arguments(e, tuple(arguments))
-
-
-def _kron(lifter: Lifter, e: Expression) -> Expression:
-    """A product of all pairs of entries, for cvxpy's kron takes no parameters."""
-    factor, other = parameter_first(e)
-    if factor is None or not lifter.parametrics.is_parametric(factor):
-        return e
-    pieces = [torch.ones(one.shape) for one in (factor, other)]
-    ones, other_ones = map(constant, pieces)
-    is_left = factor is e.arguments[0]
-    pair = (factor, other_ones) if is_left else (other_ones, factor)
-    spread = lifter.parametrics.derive(
-        torch.kron, *pair, shape=e.shape, sign=factor.sign
-    )
-    other = lifter.freed(other)
-    repeated = (ones, other) if is_left else (other, ones)
-    return lifter.scale(spread, with_arguments(e, repeated, sign=other.sign), e)
-
-
-def _dotsort(lifter: Lifter, e: Expression) -> Expression:
-    """cvxpy takes parameters in the weights or in the vector, not in both."""
-    vector, weights = e.arguments
-    if not lifter.parametrics.is_parametric(weights):
-        return e
-    return with_arguments(e, (lifter.freed(vector), weights))
-
-
-def _quad_form(lifter: Lifter, e: Expression) -> Expression:
-    """x'Q x with a parametric Q is |R x|^2 with R R = Q."""
-    argument, Q = e.arguments[0], lifter.parametrics.semidefinite(e)
-    if Q is None:
-        return e
-    root = lifter.parametrics.derive(symmetric_root, Q, shape=Q.shape, origin=Q.origin)
-    image = Expression(
-        "matmul", (root, argument), {}, argument.shape, e.stages, Sign.UNKNOWN, e.origin
-    )
-    image = lifter.multiply_left(root, argument, image)
-    return Expression("sum_squares", (image,), {}, (), e.stages, Sign.NONNEG, e.origin)
-
-
-def _power_node(e: Expression, base: Expression) -> Expression:
-    return Expression(
-        "power", (base,), {"p": 2}, e.shape, e.stages, Sign.NONNEG, e.origin
-    )
-
-
-_RULES: Mapping[str, Callable[[Lifter, Expression], Expression]] = {
-    "multiply": _multiply,
-    "divide": _divide,
-    "matmul": _matmul,
-    "vdot": _bilinear,
-    "outer": _bilinear,
-    "kron": _kron,
-    "dotsort": _dotsort,
-    "quad_form": _quad_form,
-}

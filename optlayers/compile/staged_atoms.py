@@ -13,7 +13,7 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
-from optlayers.compile.atoms import TWINS
+from optlayers.compile.atoms import TRIANGLES, TWINS
 
 Arguments = Sequence[cp.Expression]
 Flags = Sequence[bool]
@@ -201,6 +201,19 @@ def _transpose(name: str, arguments: Arguments, staged: Flags, options: Options)
     return cp.transpose(x, [0, *(axis % ndim + 1 for axis in axes)])
 
 
+def _triangle(name: str, arguments: Arguments, staged: Flags, options: Options):
+    mask = TRIANGLES[name](np.ones(arguments[0].shape[1:]), **options)
+    return cp.multiply(mask[None], arguments[0])
+
+
+def _broadcast_to(name: str, arguments: Arguments, staged: Flags, options: Options):
+    (x,) = arguments
+    shape = tuple(options["shape"])
+    padded = _with_axes(x, len(shape) + 1)
+    target = (x.shape[0], *shape)
+    return padded if padded.shape == target else cp.broadcast_to(padded, target)
+
+
 def _along_axis(name: str, arguments: Arguments, staged: Flags, options: Options):
     """Cumulative atoms, which keep the axis they run along."""
     (x,) = arguments
@@ -261,7 +274,7 @@ def _reversed(x: cp.Expression) -> cp.Expression:
 
 _ELEMENTWISE = (
     "add negate multiply divide power abs square sqrt pos neg inv_pos exp log log1p "
-    "logistic entr huber kl_div rel_entr maximum minimum"
+    "logistic entr huber kl_div rel_entr maximum minimum xexp loggamma log_normcdf"
 )
 _REDUCTIONS = (
     "sum mean var std max min ptp sum_largest sum_smallest log_sum_exp geo_mean norm1 "
@@ -283,6 +296,9 @@ _STAGED_TWINS: Mapping[str, StagedTwin] = (
         "tv": _tv,
         "trace": _trace,
         "transpose": _transpose,
+        "triu": _triangle,
+        "tril": _triangle,
+        "broadcast_to": _broadcast_to,
         "concatenate": _concatenate,
         "stack": _stack,
         "hstack": _hstack,

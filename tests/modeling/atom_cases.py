@@ -51,6 +51,8 @@ def _sample(argument: str, generator: np.random.Generator) -> np.ndarray:
     domain = argument.split()[0]
     if domain == "any":
         return generator.standard_normal(shape)
+    if domain == "fraction":  # of which three in a row have a sum below one
+        return generator.uniform(0.05, 0.25, shape)
     if domain == "positive":
         return generator.uniform(0.3, 2.0, shape)
     square = generator.standard_normal(shape)
@@ -61,7 +63,20 @@ def _listed(function):
     return lambda *arguments, **options: function(list(arguments), **options)
 
 
+def _perspective(*arguments, of, **options):
+    """At numbers: s f(x / s), written out; of variables cvxpy's own."""
+    *inner, s = arguments
+    function = getattr(cp, of)
+    if all(isinstance(one, cp.Variable) for one in arguments) and s.is_nonneg():
+        return cp.perspective(cp.sum(function(*inner, **options)), s)
+    return s * function(*(one / s for one in inner), **options)
+
+
 _CVXPY = {
+    "triu": lambda X, k=0: cp.multiply(np.triu(np.ones(X.shape), k), X),
+    "tril": lambda X, k=0: cp.multiply(np.tril(np.ones(X.shape), k), X),
+    "einsum": lambda *factors, subscripts: cp.einsum(subscripts, *factors),
+    "perspective": _perspective,
     "add": lambda x, y: x + y,
     "negate": lambda x: -x,
     "divide": lambda x, y: x / y,
@@ -116,6 +131,10 @@ CASES: list[Case] = [
     *_everywhere("entr", "positive"),
     *_everywhere("huber", "any"),
     *_everywhere("huber", "any", M=0.5),
+    *_everywhere("xexp", "positive"),
+    *_all("scalene", "any 3, positive, positive", "any 2 3, positive, positive"),
+    *_everywhere("loggamma", "positive"),
+    *_everywhere("log_normcdf", "any"),
     *_all("kl_div", *_POSITIVE_PAIRS),
     *_all("rel_entr", *_POSITIVE_PAIRS),
     *_all("maximum", *_PAIRS, "any 3, any 3, any"),
@@ -137,6 +156,9 @@ CASES: list[Case] = [
     *_reduced("log_sum_exp"),
     *_reduced("geo_mean", "positive"),
     *_all("geo_mean", "positive 3", p=(1, 2, 1)),
+    *_all("cvar", "any 5", beta=0.5),
+    *_all("cvar", "any 4", beta=0.25),
+    *_all("inv_prod", "positive 4"),
     *_all("harmonic_mean", "positive 4", "positive 2 3"),
     *_all("norm", "any 4", "any 2 3", "any 1 3", "any"),
     *_all("norm", "any 4", "any 2 3", p=1),
@@ -161,6 +183,10 @@ CASES: list[Case] = [
     *_all("dotsort", "any 4, any 4", "any 4, any 2"),
     *_all("outer", "any 2, any 3"),
     *_all("kron", "any 2 3, any 3 2"),
+    *_all("convolve", "any 2, any 4", "any 3, any 3", "any, any 2"),
+    *_all("einsum", "any 2 3, any 3 4", subscripts="ij,jk->ki"),
+    *_all("einsum", "any 3 3", subscripts="ii->i"),
+    *_all("einsum", "any 3, any 2 3, any 2", subscripts="i,ji,j->"),
     *_all("tv", "any 4", "any 3 4", "any 3 4, any 3 4"),
     *_all("trace", "any 3 3"),
     *_all("lambda_max", "psd 3"),
@@ -169,6 +195,7 @@ CASES: list[Case] = [
     *_all("lambda_sum_smallest", "psd 3", k=2),
     *_all("log_det", "psd 3"),
     *_all("tr_inv", "psd 3"),
+    *_all("von_neumann_entr", "psd 3"),
     *_all("sigma_max", "any 2 3"),
     *_all("normNuc", "any 2 3"),
     *_all("reshape", "any 2 3", shape=(3, 2), order="C"),
@@ -188,6 +215,16 @@ CASES: list[Case] = [
     *_all("diag", "any 3", "any 3 3"),
     *_all("diag", "any 3", "any 3 3", k=1),
     *_all("upper_tri", "any 3 3"),
+    *_all("vec_to_upper_tri", "any 6", "any 3 1"),
+    *_all("vec_to_upper_tri", "any 3", strict=True),
+    *_all("triu", "any 3 3", "any 2 3"),
+    *_all("triu", "any 3 3", k=1),
+    *_all("tril", "any 3 2", k=-1),
+    *_all("broadcast_to", "any 3", "any", "any 2 1", shape=(2, 3)),
+    *_all("partial_trace", "any 6 6", dims=(2, 3)),
+    *_all("partial_trace", "any 6 6", dims=(2, 3), axis=1),
+    *_all("partial_transpose", "any 6 6", dims=(2, 3)),
+    *_all("partial_transpose", "any 8 8", dims=(2, 2, 2), axis=1),
     *_all("cumsum", "any 4", "any 2 3", axis=0),
     *_all("cumsum", "any 2 3", axis=1),
     *_all("cumsum", "any 2 3", axis=None),
@@ -195,4 +232,25 @@ CASES: list[Case] = [
     *_all("diff", "any 4", "any 3 3"),
     *_all("diff", "any 4", k=2),
     *_all("diff", "any 2 3", axis=1),
+    *_reduced("prod", "positive"),
+    *_all("cumprod", "positive 4", "positive 2 3", axis=0),
+    *_all("cumprod", "positive 2 3", axis=1),
+    *_all("one_minus_pos", "fraction", "fraction 3"),
+    *_all("diff_pos", "positive 3, fraction 3", "positive 2 3, fraction"),
+    *_all("eye_minus_inv", "fraction 3 3"),
+    *_all("resolvent", "fraction 3 3, positive"),
+    *_all("pf_eigenvalue", "positive 3 3"),
+    *_all("gmatmul", "any 2 3, positive 3", "any 2 3, positive 3 2"),
+    *_all("perspective", "any 3, positive", of="square"),
+    *_all("perspective", "any 3, positive", "any 2 3, positive", of="sum_squares"),
+    *_all("perspective", "any 2 2, positive", of="exp"),
+    *_all("perspective", "positive 3, positive", of="log"),
+    *_all("perspective", "positive, positive", of="log1p"),
+    *_all("perspective", "positive 3, positive", of="entr"),
+    *_all("perspective", "positive 3, positive", of="inv_pos"),
+    *_all("perspective", "any 3, positive", of="logistic"),
+    *_all("perspective", "any 3, positive", of="huber", M=0.5),
+    *_all("perspective", "any 3, positive", of="log_sum_exp"),
+    *_all("perspective", "positive 2, positive", of="power", p=3),
+    *_all("perspective", "positive 3, positive", of="sqrt"),
 ]

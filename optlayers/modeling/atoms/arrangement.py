@@ -1,12 +1,13 @@
 """Torch functions of the atoms that only move or add entries, of one sample."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from optlayers.modeling.atoms.arrangement_shapes import full_shape
+from optlayers.modeling.atoms.arrangement_shapes import full_shape, triangle_order
 
 
 def reshape(x: Tensor, *, shape: Any, order: str = "C") -> Tensor:
@@ -60,6 +61,48 @@ def upper_tri(X: Tensor) -> Tensor:
     """The entries above the diagonal, row by row, as a column."""
     rows, columns = torch.triu_indices(*X.shape, offset=1, device=X.device)
     return X[rows, columns][:, None]
+
+
+def vec_to_upper_tri(expr: Tensor, strict: bool = False) -> Tensor:
+    """The upper triangular matrix of entries given row by row."""
+    order = triangle_order(expr.numel(), strict)
+    rows, columns = torch.triu_indices(
+        order, order, offset=int(strict), device=expr.device
+    )
+    flat = expr.mT.reshape(-1) if expr.ndim == 2 else expr
+    result = expr.new_zeros(order, order)
+    return result.index_put((rows, columns), flat)
+
+
+def triu(X: Tensor, k: int = 0) -> Tensor:
+    """The matrix with zeros below a diagonal."""
+    return torch.triu(X, diagonal=k)
+
+
+def tril(X: Tensor, k: int = 0) -> Tensor:
+    """The matrix with zeros above a diagonal."""
+    return torch.tril(X, diagonal=k)
+
+
+def broadcast_to(expr: Tensor, shape: Any) -> Tensor:
+    """Entries repeated to fill a shape."""
+    return expr.expand(shape)
+
+
+def partial_trace(expr: Tensor, dims: Sequence[int], axis: int = 0) -> Tensor:
+    """The trace over one factor of a Kronecker product."""
+    axis %= len(dims)
+    kept = math.prod(dims) // dims[axis]
+    factors = expr.reshape(*dims, *dims)
+    traced = torch.diagonal(factors, dim1=axis, dim2=axis + len(dims)).sum(dim=-1)
+    return traced.reshape(kept, kept)
+
+
+def partial_transpose(expr: Tensor, dims: Sequence[int], axis: int = 0) -> Tensor:
+    """The transpose of one factor of a Kronecker product."""
+    axis %= len(dims)
+    factors = expr.reshape(*dims, *dims)
+    return factors.transpose(axis, axis + len(dims)).reshape(expr.shape)
 
 
 def cumsum(x: Tensor, axis: int | None = 0) -> Tensor:

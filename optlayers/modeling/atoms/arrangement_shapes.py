@@ -8,6 +8,7 @@ from typing import Any
 from optlayers.modeling.atoms.shapes import (
     Shape,
     ShapeMismatch,
+    broadcast,
     one_axis,
     square_matrix,
 )
@@ -110,6 +111,62 @@ def upper_tri(shape: Shape) -> Shape:
     """Of the entries above the diagonal, a column as in cvxpy."""
     square_matrix(shape)
     return (shape[0] * (shape[0] - 1) // 2, 1)
+
+
+def vec_to_upper_tri(shape: Shape, strict: bool = False) -> Shape:
+    """Of an upper triangular matrix given by its entries."""
+    size = math.prod(shape)
+    if len(shape) > 2 or (len(shape) == 2 and 1 not in shape):
+        raise ShapeMismatch(f"needs a vector, not shape {list(shape)}")
+    return (triangle_order(size, strict),) * 2
+
+
+def triangle_order(size: int, strict: bool) -> int:
+    """Order of the matrix whose (strict) upper triangle has so many entries.
+
+    Raises:
+        ShapeMismatch: no triangle has.
+    """
+    root = math.isqrt(8 * size + 1)
+    if root * root != 8 * size + 1:
+        raise ShapeMismatch(f"{size} entries fill no triangle")
+    return (root + 1) // 2 if strict else (root - 1) // 2
+
+
+def any_matrix(shape: Shape, **_: Any) -> Shape:
+    """Unchanged, of a matrix."""
+    if len(shape) != 2:
+        raise ShapeMismatch(f"needs a matrix, not shape {list(shape)}")
+    return shape
+
+
+def broadcast_to(source: Shape, shape: Any) -> Shape:
+    """Of entries repeated to fill a shape."""
+    target = (shape,) if isinstance(shape, int) else tuple(shape)
+    if len(target) < len(source) or broadcast(source, target) != target:
+        raise ShapeMismatch(f"cannot repeat shape {list(source)} to {list(target)}")
+    return target
+
+
+def partial_trace(shape: Shape, dims: Sequence[int], axis: int = 0) -> Shape:
+    """Of the other factors of a Kronecker product."""
+    axis = _factor_axis(shape, dims, axis)
+    return (shape[0] // dims[axis],) * 2
+
+
+def partial_transpose(shape: Shape, dims: Sequence[int], axis: int = 0) -> Shape:
+    """Of a Kronecker product with one factor transposed."""
+    _factor_axis(shape, dims, axis)
+    return shape
+
+
+def _factor_axis(shape: Shape, dims: Sequence[int], axis: int) -> int:
+    square_matrix(shape)
+    if math.prod(dims) != shape[0]:
+        raise ShapeMismatch(
+            f"factors of order {list(dims)} make no matrix of shape {list(shape)}"
+        )
+    return one_axis(len(dims), axis)
 
 
 def _without(shape: Shape, axis: int) -> Shape:

@@ -55,6 +55,32 @@ def rel_entr(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(inside, x * torch.log(ratio), limit)
 
 
+def xexp(x: Tensor) -> Tensor:
+    """x exp(x)."""
+    return x * torch.exp(x)
+
+
+def scalene(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """alpha max(x, 0) + beta max(-x, 0)."""
+    return alpha * pos(x) + beta * neg(x)
+
+
+def loggamma(x: Tensor) -> Tensor:
+    """cvxpy's approximation of log gamma(x), the largest of ten convex functions."""
+    inside = x > 0
+    x = torch.where(inside, x, 1.0)
+    lines = [intercept + slope * x for intercept, slope in _LOG_GAMMA]
+    near_zero = -0.577216 * x - torch.log(x)
+    stirling = 0.918939 - x - entr(x) - 0.5 * torch.log(x)
+    return torch.where(inside, maximum(*lines, near_zero, stirling), torch.inf)
+
+
+def log_normcdf(x: Tensor) -> Tensor:
+    """cvxpy's approximation of the logarithm of the normal distribution function."""
+    squares = [weight * torch.relu(knot - x) ** 2 for weight, knot in _LOG_NORMCDF]
+    return -torch.stack(squares).sum(dim=0)
+
+
 def kl_div(x: Tensor, y: Tensor) -> Tensor:
     """Divergence x log(x/y) - x + y."""
     return rel_entr(x, y) - x + y
@@ -74,6 +100,30 @@ def minimum(*tensors: Tensor) -> Tensor:
     for tensor in tensors[1:]:
         result = torch.minimum(result, tensor)
     return result
+
+
+# Intercept and slope, https://github.com/cvxpy/cvxpy/issues/228.
+_LOG_GAMMA = (
+    (2.18382, -3.62887),
+    (1.79241, -2.4902),
+    (1.21628, -1.37035),
+    (0.261474, -0.28904),
+    (0.577216, -0.577216),
+    (-0.175517, 0.03649),
+    (-1.27572, 0.621514),
+    (-0.845568, 0.422784),
+)
+
+# Weight and knot of each square, https://github.com/cvxpy/cvxpy/pull/1224.
+_LOG_NORMCDF = (
+    (0.02301291, 3.0),
+    (0.08070214, 2.0),
+    (0.16411522, 1.0),
+    (0.09003495, 0.0),
+    (0.08200854, -1.0),
+    (0.01371543, -2.5),
+    (0.04641081, -3.5),
+)
 
 
 def _on(inside: Tensor, function: Any, x: Tensor, otherwise: float) -> Tensor:

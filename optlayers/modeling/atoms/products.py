@@ -88,6 +88,29 @@ def tr_inv(X: Tensor) -> Tensor:
     return matrix_frac(torch.eye(X.shape[0], dtype=X.dtype, device=X.device), X)
 
 
+def von_neumann_entr(X: Tensor, **_: Any) -> Tensor:
+    """-trace(X log X); -inf where X is not positive semidefinite."""
+    values = torch.linalg.eigvalsh(_symmetric(X))
+    rounding = 8 * torch.finfo(X.dtype).eps * values.detach().abs().amax()
+    return torch.special.entr(torch.where(values.abs() <= rounding, 0.0, values)).sum()
+
+
+def convolve(left: Tensor, right: Tensor) -> Tensor:
+    """Discrete convolution: entry k is the sum of left_i right_j over i + j = k."""
+    left, right = left.reshape(-1), right.reshape(-1)
+    products = left[:, None] * right[None, :]
+    # Each row one place further right: a row longer by one, cut off at the end.
+    padded = torch.nn.functional.pad(products, (0, left.shape[0]))
+    length = left.shape[0] + right.shape[0] - 1
+    shifted = padded.reshape(-1)[: left.shape[0] * length]
+    return shifted.reshape(left.shape[0], length).sum(dim=0)
+
+
+def einsum(*tensors: Tensor, subscripts: str, **_: Any) -> Tensor:
+    """Sums of products over repeated subscripts."""
+    return torch.einsum(subscripts, *tensors)
+
+
 def tv(value: Tensor, *others: Tensor) -> Tensor:
     """Total variation: of a vector sum |differences|, of matrices sum of 2-norms."""
     if value.ndim == 1:

@@ -73,14 +73,20 @@ def sum_largest(
     x: Tensor, k: float = 1, axis: Axis = None, keepdims: bool = False
 ) -> Tensor:
     """Sum of the k largest entries; a fractional k counts a part of the next one."""
-    flat = _join_last(x, axis)
+    flat = join_last(x, axis)
     count = flat.shape[-1]
     whole = int(k) if k < count else count
     ranked = torch.topk(flat, count if whole == count else whole + 1, dim=-1).values
     result = ranked[..., :whole].sum(dim=-1)
     if whole < count and k > whole:
         result = result + (k - whole) * ranked[..., whole]
-    return _restore_axes(result, x, axis, keepdims)
+    return restore_axes(result, x, axis, keepdims)
+
+
+def cvar(x: Tensor, beta: float) -> Tensor:
+    """Mean of the largest entries, a share 1 - beta of all."""
+    k = (1 - beta) * x.shape[0]
+    return sum_largest(x, k) / k
 
 
 def sum_smallest(
@@ -98,7 +104,7 @@ def geo_mean(
     **_: Any,
 ) -> Tensor:
     """Weighted geometric mean; -inf where an entry with weight is negative."""
-    flat = _join_last(x, axis)
+    flat = join_last(x, axis)
     weights = torch.ones(flat.shape[-1], dtype=flat.dtype, device=flat.device)
     if p is not None:
         weights = torch.as_tensor(p).to(weights)
@@ -109,7 +115,14 @@ def geo_mean(
     result = (weights * inside.log()).sum(dim=-1).exp()
     result = torch.where(positive, result, 0.0)
     result = torch.where((flat < 0).any(dim=-1), -torch.inf, result)
-    return _restore_axes(result, x, axis, keepdims)
+    return restore_axes(result, x, axis, keepdims)
+
+
+def inv_prod(value: Tensor, **_: Any) -> Tensor:
+    """Reciprocal of the product of all entries; +inf where one is not positive."""
+    positive = (value > 0).all()
+    logs = torch.where(positive, value, 1.0).log()
+    return torch.where(positive, torch.exp(-logs.sum()), torch.inf)
 
 
 def harmonic_mean(x: Tensor) -> Tensor:
@@ -126,8 +139,8 @@ def pnorm(
     """(sum |x|^p)^(1/p) over axes; for p < 1 of nonnegative x, -inf elsewhere."""
     exponent = float(p)
     if exponent < 1:
-        result = _small_pnorm(_join_last(x, axis), exponent)
-        return _restore_axes(result, x, axis, keepdims)
+        result = _small_pnorm(join_last(x, axis), exponent)
+        return restore_axes(result, x, axis, keepdims)
     axes = reduced_axes(x.ndim, axis)
     if not axes:
         return x.abs()
@@ -195,14 +208,14 @@ def _count(x: Tensor, axis: Axis) -> int:
     return math.prod(x.shape[k] for k in reduced_axes(x.ndim, axis))
 
 
-def _join_last(x: Tensor, axis: Axis) -> Tensor:
+def join_last(x: Tensor, axis: Axis) -> Tensor:
     """The reduced axes moved to the end and joined."""
     axes = reduced_axes(x.ndim, axis)
     kept = [k for k in range(x.ndim) if k not in axes]
     return x.permute(*kept, *axes).reshape(*(x.shape[k] for k in kept), -1)
 
 
-def _restore_axes(result: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
+def restore_axes(result: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     """The result with its reduced axes put back as ones where that was asked."""
     if not keepdims:
         return result

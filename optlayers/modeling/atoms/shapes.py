@@ -8,6 +8,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 Shape = tuple[int, ...]
 Axis = int | Sequence[int] | None
 
@@ -191,6 +193,48 @@ def vdot(x: Shape, y: Shape) -> Shape:
             f"needs as many entries on both sides, not {list(x)} and {list(y)}"
         )
     return ()
+
+
+def convolve(left: Shape, right: Shape) -> Shape:
+    """Of a convolution of vectors."""
+    if len(left) > 1 or len(right) > 1:
+        raise ShapeMismatch(f"needs two vectors, not {list(left)} and {list(right)}")
+    if 0 in left or 0 in right:
+        raise ShapeMismatch("has nothing to convolve in an empty vector")
+    return (math.prod(left) + math.prod(right) - 1,)
+
+
+def einsum(*shapes: Shape, subscripts: str, **_: Any) -> Shape:
+    """Of a sum of products over repeated subscripts."""
+    tensors = [torch.empty(shape, device="meta") for shape in shapes]
+    try:
+        return tuple(torch.einsum(subscripts, *tensors).shape)
+    except RuntimeError as reason:
+        shown = " and ".join(str(list(shape)) for shape in shapes)
+        raise ShapeMismatch(f"{subscripts!r} does not fit {shown}: {reason}") from None
+
+
+def cvar(shape: Shape, beta: float) -> Shape:
+    """Of a mean of the largest entries."""
+    if not 0 <= beta < 1:
+        raise ShapeMismatch(f"beta={beta} must be at least 0 and below 1")
+    if len(shape) != 1 or not shape[0]:
+        raise ShapeMismatch(f"needs a vector of samples, not shape {list(shape)}")
+    return ()
+
+
+def square(shape: Shape, *others: Shape, **_: Any) -> Shape:
+    """Unchanged, of a square matrix; other arguments are scalars."""
+    square_matrix(shape)
+    for other in others:
+        if math.prod(other) != 1:
+            raise ShapeMismatch(f"needs a scalar, not {list(other)}")
+    return shape
+
+
+def scalene(x: Shape, alpha: Shape, beta: Shape) -> Shape:
+    """Of two slopes on either side of zero."""
+    return broadcast(x, alpha, beta)
 
 
 def dotsort(X: Shape, W: Shape) -> Shape:

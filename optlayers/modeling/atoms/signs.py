@@ -26,6 +26,11 @@ def nonneg(*_: Sign, **__: Any) -> Sign:
     return Sign.NONNEG
 
 
+def nonpos(*_: Sign, **__: Any) -> Sign:
+    """At most zero."""
+    return Sign.NONPOS
+
+
 def unknown(*_: Sign, **__: Any) -> Sign:
     """Nothing is known."""
     return Sign.UNKNOWN
@@ -91,6 +96,11 @@ def of_joined(*signs: Sign, **_: Any) -> Sign:
     if all(sign.is_nonpos for sign in signs):
         return Sign.NONPOS
     return Sign.UNKNOWN
+
+
+def of_slopes(x: Sign, alpha: Sign, beta: Sign, **_: Any) -> Sign:
+    """That of alpha max(x, 0) + beta max(-x, 0)."""
+    return positive_part(x) * alpha + negative_part(x) * beta
 
 
 def of_power(sign: Sign, p: float = 1, **_: Any) -> Sign:

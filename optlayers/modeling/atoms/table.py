@@ -13,12 +13,14 @@ from optlayers.modeling.atoms import (
     arrangement,
     arrangement_shapes,
     elementwise,
+    geometric,
     products,
     reductions,
     shapes,
     signs,
 )
 from optlayers.modeling.atoms.atom import Atom
+from optlayers.modeling.atoms.perspective import perspective_of
 
 _ARITHMETIC = (
     Atom("add", torch.add, shapes.broadcast, signs.of_sum, True),
@@ -42,6 +44,10 @@ _ELEMENTWISE = (
     Atom("logistic", elementwise.logistic, shapes.same, signs.nonneg, True),
     Atom("entr", elementwise.entr, shapes.same, signs.unknown, True),
     Atom("huber", elementwise.huber, shapes.same, signs.magnitude, True),
+    Atom("xexp", elementwise.xexp, shapes.same, signs.same, True),
+    Atom("scalene", elementwise.scalene, shapes.scalene, signs.of_slopes, True),
+    Atom("loggamma", elementwise.loggamma, shapes.same, signs.unknown, True),
+    Atom("log_normcdf", elementwise.log_normcdf, shapes.same, signs.nonpos, True),
     Atom("kl_div", elementwise.kl_div, shapes.broadcast, signs.nonneg, True),
     Atom("rel_entr", elementwise.rel_entr, shapes.broadcast, signs.unknown, True),
     Atom("maximum", elementwise.maximum, shapes.broadcast, signs.of_largest, True),
@@ -62,8 +68,10 @@ _REDUCTIONS = (
     Atom(
         "log_sum_exp", reductions.log_sum_exp, shapes.extremum, signs.nonneg_if_nonneg
     ),
+    Atom("cvar", reductions.cvar, shapes.cvar, signs.same),
     Atom("geo_mean", reductions.geo_mean, shapes.extremum, signs.nonneg),
     Atom("harmonic_mean", reductions.harmonic_mean, shapes.scalar, signs.nonneg),
+    Atom("inv_prod", reductions.inv_prod, shapes.scalar, signs.nonneg),
     Atom("norm", reductions.norm, shapes.norm, signs.magnitude),
     Atom("norm1", reductions.norm1, shapes.reduction, signs.magnitude),
     Atom("norm_inf", reductions.norm_inf, shapes.extremum, signs.magnitude),
@@ -79,6 +87,8 @@ _PRODUCTS = (
     Atom("dotsort", products.dotsort, shapes.dotsort, signs.of_product),
     Atom("outer", products.outer, shapes.outer, signs.of_product),
     Atom("kron", torch.kron, shapes.kron, signs.of_product),
+    Atom("convolve", products.convolve, shapes.convolve, signs.of_product),
+    Atom("einsum", products.einsum, shapes.einsum, signs.of_product),
     Atom("tv", products.tv, shapes.tv, signs.nonneg),
 )
 
@@ -99,6 +109,12 @@ _SPECTRA = (
         signs.unknown,
     ),
     Atom("log_det", products.log_det, shapes.square_matrix, signs.unknown),
+    Atom(
+        "von_neumann_entr",
+        products.von_neumann_entr,
+        shapes.square_matrix,
+        signs.unknown,
+    ),
     Atom("tr_inv", products.tr_inv, shapes.square_matrix, signs.nonneg),
     Atom("sigma_max", reductions.sigma_max, shapes.matrix, signs.magnitude),
     Atom("normNuc", reductions.norm_nuc, shapes.matrix, signs.magnitude),
@@ -119,21 +135,62 @@ _ARRANGEMENT = (
     Atom("vstack", arrangement.vstack, arrangement_shapes.vstack, signs.of_joined),
     Atom("diag", arrangement.diag, arrangement_shapes.diag, signs.same),
     Atom("upper_tri", arrangement.upper_tri, arrangement_shapes.upper_tri, signs.same),
+    Atom(
+        "vec_to_upper_tri",
+        arrangement.vec_to_upper_tri,
+        arrangement_shapes.vec_to_upper_tri,
+        signs.same,
+    ),
+    Atom("triu", arrangement.triu, arrangement_shapes.any_matrix, signs.same),
+    Atom("tril", arrangement.tril, arrangement_shapes.any_matrix, signs.same),
+    Atom(
+        "broadcast_to",
+        arrangement.broadcast_to,
+        arrangement_shapes.broadcast_to,
+        signs.same,
+    ),
+    Atom(
+        "partial_trace",
+        arrangement.partial_trace,
+        arrangement_shapes.partial_trace,
+        signs.same,
+    ),
+    Atom(
+        "partial_transpose",
+        arrangement.partial_transpose,
+        arrangement_shapes.partial_transpose,
+        signs.same,
+    ),
     Atom("cumsum", arrangement.cumsum, shapes.cumulative, signs.same),
     Atom("cummax", arrangement.cummax, shapes.cumulative, signs.same),
     Atom("diff", arrangement.diff, shapes.diff, signs.of_difference),
 )
 
+# Of geometric programs: neither convex nor concave.
+_GEOMETRIC = (
+    Atom("prod", geometric.prod, shapes.reduction, signs.nonneg_if_nonneg),
+    Atom("cumprod", geometric.cumprod, shapes.cumulative, signs.nonneg_if_nonneg),
+    Atom("one_minus_pos", geometric.one_minus_pos, shapes.same, signs.nonneg, True),
+    Atom("diff_pos", geometric.diff_pos, shapes.broadcast, signs.nonneg, True),
+    Atom("eye_minus_inv", geometric.eye_minus_inv, shapes.square, signs.nonneg),
+    Atom("resolvent", geometric.resolvent, shapes.square, signs.nonneg),
+    Atom("pf_eigenvalue", geometric.pf_eigenvalue, shapes.square_matrix, signs.nonneg),
+    Atom("gmatmul", geometric.gmatmul, shapes.matmul, signs.nonneg),
+)
+
+_BY_NAME = {
+    atom.name: atom
+    for atom in (
+        *_ARITHMETIC,
+        *_ELEMENTWISE,
+        *_REDUCTIONS,
+        *_PRODUCTS,
+        *_SPECTRA,
+        *_ARRANGEMENT,
+        *_GEOMETRIC,
+    )
+}
+
 ATOMS: Mapping[str, Atom] = MappingProxyType(
-    {
-        atom.name: atom
-        for atom in (
-            *_ARITHMETIC,
-            *_ELEMENTWISE,
-            *_REDUCTIONS,
-            *_PRODUCTS,
-            *_SPECTRA,
-            *_ARRANGEMENT,
-        )
-    }
+    _BY_NAME | {"perspective": perspective_of(_BY_NAME)}
 )

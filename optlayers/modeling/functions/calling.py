@@ -9,7 +9,7 @@ from torch import Tensor
 from optlayers.errors import DeclarationError, ShapeError
 from optlayers.modeling.algebra import Algebra
 from optlayers.modeling.atoms import ATOMS, ShapeMismatch
-from optlayers.modeling.expressions import apply
+from optlayers.modeling.expressions import apply, as_expression
 from optlayers.modeling.inference import located
 from optlayers.modeling.options import is_unknown
 from optlayers.modeling.tracing import is_running
@@ -47,6 +47,15 @@ def as_tensor(value: Any) -> Tensor:
     if tensor.is_floating_point() or tensor.is_complex():
         return tensor
     return tensor.to(torch.get_default_dtype())
+
+
+def as_term(value: Any) -> Any:
+    """An expression as it is, anything else as a tensor or a learned parameter."""
+    if isinstance(value, Algebra):
+        return value
+    if isinstance(value, list | tuple) and is_unknown(value):
+        return as_expression(value)
+    return value if isinstance(value, Tensor) else as_tensor(value)
 
 
 def pieces_of(name: str, given: Any) -> Sequence[Any]:

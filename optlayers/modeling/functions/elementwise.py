@@ -188,3 +188,47 @@ def multiply(lh_expr: Any, rh_expr: Any) -> Any:
         rh_expr: [*shape]; the shapes broadcast.
     """
     return call("multiply", lh_expr, rh_expr)
+
+
+def xexp(x: Any) -> Any:
+    """x exp(x) of every entry; convex, for x >= 0.
+
+    Args:
+        x: [*shape].
+    """
+    return call("xexp", x)
+
+
+def scalene(x: Any, alpha: Any, beta: Any) -> Any:
+    """alpha max(x, 0) + beta max(-x, 0) of every entry; convex for slopes >= 0.
+
+    Args:
+        x: [*shape].
+        alpha: slope above zero, of parameters only.
+        beta: slope below zero, of parameters only.
+    """
+    return call("scalene", x, alpha, beta)
+
+
+def loggamma(x: Any) -> Any:
+    """Logarithm of the gamma function of every entry; convex, for x > 0.
+
+    cvxpy's approximation by ten convex functions, also on tensors, so that a solution
+    and its objective agree; the exact function of a parameter is torch.lgamma.
+
+    Args:
+        x: [*shape].
+    """
+    return call("loggamma", x)
+
+
+def log_normcdf(x: Any) -> Any:
+    """Logarithm of the normal distribution function of every entry; concave.
+
+    cvxpy's approximation by seven squares, of modest accuracy on [-4, 4], also on
+    tensors; the exact function of a parameter is torch.special.log_ndtr.
+
+    Args:
+        x: [*shape].
+    """
+    return call("log_normcdf", x)

@@ -105,3 +105,12 @@ def normNuc(A: Any) -> Any:
         A: [m, n].
     """
     return call("normNuc", A)
+
+
+def norm_nuc(A: Any) -> Any:
+    """The same as `normNuc`.
+
+    Args:
+        A: [m, n].
+    """
+    return normNuc(A)

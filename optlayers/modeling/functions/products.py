@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from optlayers.modeling.functions.calling import call
+from optlayers.modeling.functions.calling import as_term, call
 
 Axis = int | tuple[int, ...] | None
 
@@ -55,6 +55,48 @@ def kron(lh_expr: Any, rh_expr: Any) -> Any:
         rh_expr: [p, q].
     """
     return call("kron", lh_expr, rh_expr)
+
+
+def convolve(lh_expr: Any, rh_expr: Any) -> Any:
+    """Discrete convolution of two vectors, [m + n - 1].
+
+    Args:
+        lh_expr: [m]; one of the two of parameters only.
+        rh_expr: [n].
+    """
+    return call("convolve", lh_expr, rh_expr)
+
+
+def conv(lh_expr: Any, rh_expr: Any) -> Any:
+    """Discrete convolution of two vectors, a column where one of them is.
+
+    Args:
+        lh_expr: [m] or [m, 1]; one of the two of parameters only.
+        rh_expr: [n] or [n, 1].
+
+    Raises:
+        ShapeError: one of them is no vector.
+    """
+    left, right = (as_term(one) for one in (lh_expr, rh_expr))
+    sides = []
+    for one in (left, right):
+        is_column = one.ndim == 2 and one.shape[1] == 1
+        sides.append(call("vec", one, order="C") if is_column else one)
+    result = call("convolve", *sides)
+    if 2 not in (left.ndim, right.ndim):
+        return result
+    return call("reshape", result, shape=(-1, 1), order="C")
+
+
+def einsum(subscripts: str, *exprs: Any, optimize: Any = "greedy") -> Any:
+    """Sums of products over repeated subscripts, as torch.einsum.
+
+    Args:
+        subscripts: such as "ij,jk->ik".
+        *exprs: the factors; at most one of them depends on variables.
+        optimize: cvxpy's order of the contractions; of no consequence here.
+    """
+    return call("einsum", *exprs, subscripts=subscripts)
 
 
 def quad_form(x: Any, P: Any, assume_PSD: bool = False) -> Any:
@@ -157,6 +199,17 @@ def log_det(A: Any) -> Any:
         A: [n, n], symmetric.
     """
     return call("log_det", A)
+
+
+def von_neumann_entr(X: Any, quad_approx: tuple[int, ...] = ()) -> Any:
+    """Von Neumann entropy -trace(X log X); concave, for X positive semidefinite.
+
+    Args:
+        X: [n, n], symmetric.
+        quad_approx: cvxpy's nodes and scalings of an approximation by second-order
+            cones; exact by default.
+    """
+    return call("von_neumann_entr", X, quad_approx=tuple(quad_approx))
 
 
 def tr_inv(X: Any) -> Any:

@@ -125,6 +125,16 @@ def sum_smallest(x: Any, k: float, axis: Axis = None, keepdims: bool = False) ->
     return call("sum_smallest", x, k=k, axis=axis, keepdims=keepdims)
 
 
+def cvar(x: Any, beta: float) -> Any:
+    """Conditional value at risk: mean of the largest share 1 - beta; convex.
+
+    Args:
+        x: samples, [n].
+        beta: probability level, at least 0 and below 1.
+    """
+    return call("cvar", x, beta=beta)
+
+
 def log_sum_exp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Logarithm of the sum of exponentials; convex.
 
@@ -165,6 +175,16 @@ def harmonic_mean(x: Any) -> Any:
         x: [*shape].
     """
     return call("harmonic_mean", x)
+
+
+def inv_prod(value: Any, approx: bool = True) -> Any:
+    """Reciprocal of the product of all entries; convex, for x > 0.
+
+    Args:
+        value: [*shape].
+        approx: cvxpy's choice of cones: second-order cones rather than power cones.
+    """
+    return call("inv_prod", value, approx=approx)
 
 
 def cumsum(expr: Any, axis: int | None = 0) -> Any:
@@ -209,3 +229,13 @@ def tv(value: Any, *args: Any) -> Any:
         *args: more matrices [m, n].
     """
     return call("tv", value, *args)
+
+
+def total_variation(value: Any, *args: Any) -> Any:
+    """The same as `tv`.
+
+    Args:
+        value: [n] or [m, n].
+        *args: more matrices [m, n].
+    """
+    return tv(value, *args)
