@@ -116,11 +116,12 @@ def _by_diffcp(layer: Layer, given: Mapping[str, Tensor], solver: Any) -> Named:
 
 
 def _by_cvxpylayers(layer: Layer, given: Mapping[str, Tensor], solver: Any) -> Named:
-    program, template, shape = layer.compiled(**given)
-    x, y = solve_by_cvxpylayers(program)
+    compiled = layer.compiled(**given)
+    named = compiled.named(*solve_by_cvxpylayers(compiled.program))
+    shape = compiled.batch_shape
     return (
-        {name: restore(read(x), shape) for name, read in template.variables.items()},
-        {name: restore(read(y), shape) for name, read in template.duals.items()},
+        {name: restore(value, shape) for name, value in named.values.items()},
+        {name: restore(value, shape) for name, value in named.dual.items()},
     )
 
 

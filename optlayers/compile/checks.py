@@ -10,7 +10,12 @@ from optlayers.modeling.fields import BoundField
 from optlayers.modeling.inference import describe
 from optlayers.solvers.checks import Attribute, Check
 
-WORDS = {"nonneg": "ol.nonneg", "nonpos": "ol.nonpos", "psd": "ol.psd_matrix"}
+PROMISES = {
+    "nonneg": "ol.nonneg({})",
+    "nonpos": "ol.nonpos({})",
+    "psd": "ol.psd_matrix({})",
+    "pos": "positive by geometric=True",
+}
 
 
 def asserted_leaves(leaves: LeafTable) -> list[tuple[Expression, int]]:
@@ -39,7 +44,7 @@ def leaf_checks(
     ]
     for one, position in asserted:
         attribute, text = one.options["attribute"], describe(one.arguments[0])
-        promise = f"{WORDS[attribute]}({text})"
+        promise = PROMISES[attribute].format(text)
         check = Check(text, attribute, promise, one.ndim)
         checks.append(LeafCheck(check, position))
     return tuple(checks)

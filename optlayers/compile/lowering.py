@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
+import torch
 from cvxpy.constraints.nonpos import Inequality
 from cvxpy.constraints.zero import Equality
 
@@ -222,6 +223,12 @@ def _no_twin(e: Expression) -> str:
     place = f"{e.origin.place}: `{describe(e)}`"
     if e.name == "module":
         return f"{place} calls a module on variables, of which nothing is known."
+    if e.options.get("function") is torch.pow:
+        return (
+            f"{place} raises to a power that parameters decide, and so does its "
+            "convexity. Give the exponent as a plain number; in a geometric program, "
+            "@ol.problem(geometric=True), it may be a parameter."
+        )
     name = getattr(e.options.get("function"), "__name__", e.name)
     return f"{place} applies torch.{name} to variables, of which no convexity is known."
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from optlayers.compile.leaves import Captured, Leaf, LeafEvaluation
+from optlayers.compile.outcome import Given, Named, Recover, as_it_is
 from optlayers.compile.readout import Readout, StageStructure
 from optlayers.linalg.affine_map import AffineMap
 from optlayers.linalg.pattern import PatternMatrix
@@ -96,6 +97,8 @@ class ConvexTemplate:
         why: one sentence on why the declaration is convex.
         parameter_shapes: shape of one sample of each parameter.
         evaluation: evaluates the leaves.
+        recover: from what the program is solved for, which `variables`, `duals` and
+            `maximize` speak of, to what was declared.
     """
 
     leaves: tuple[Leaf, ...]
@@ -117,6 +120,7 @@ class ConvexTemplate:
     why: str
     parameter_shapes: Mapping[str, tuple[int, ...]]
     evaluation: LeafEvaluation
+    recover: Recover = as_it_is
 
     @property
     def structure(self) -> ConeProgramStructure:
@@ -162,6 +166,22 @@ class ConvexTemplate:
             captured: parameters and modules met in the declaration, by name.
         """
         return self.evaluation(parameters, captured)
+
+    def named(self, x: Tensor, y: Tensor, objective: Tensor, given: Given) -> Named:
+        """The outputs of a solution by name, as they were declared.
+
+        Args:
+            x: solution, [B, n].
+            y: dual, [B, m].
+            objective: value of the program, [B].
+            given: what the programs were made of.
+        """
+        found = Named(
+            {name: read(x) for name, read in self.variables.items()},
+            {name: read(y) for name, read in self.duals.items()},
+            -objective if self.maximize else objective,
+        )
+        return self.recover(found, given)
 
     def bind(
         self, leaves: Sequence[Tensor], batch_size: int

@@ -55,6 +55,11 @@ class Solved(NamedTuple):
     status: Tensor
     stats: dict[str, Tensor]
 
+    @property
+    def ok(self) -> Tensor:
+        """Whether each sample was solved, bool [B]."""
+        return self.status == int(Status.SOLVED)
+
 
 def differentiable_solve(
     built: Built,

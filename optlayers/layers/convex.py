@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from optlayers.batching import align, restore
 from optlayers.compile.convex import ConvexTemplate
+from optlayers.compile.outcome import Given, Named
 from optlayers.functional.differentiate import Built, Solved, differentiable_solve
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import make_plan
@@ -26,13 +27,27 @@ class Compiled(NamedTuple):
 
     Attributes:
         program: one sample per element of the batch.
-        template: `template.variables[name](x)` and `template.duals[name](y)`.
+        template: the compiled declaration.
         batch_shape: the call's leading dimensions, whose product is B.
+        given: what the programs were made of.
+        offset: the constant of each objective, [B].
     """
 
     program: ConeProgram
     template: ConvexTemplate
     batch_shape: torch.Size
+    given: Given
+    offset: Tensor
+
+    def named(self, x: Tensor, y: Tensor) -> Named:
+        """The outputs of a solution by name, each [B, ...].
+
+        Args:
+            x: solution of the programs, [B, n].
+            y: their dual, [B, m].
+        """
+        objective = self.program.objective(x) + self.offset
+        return self.template.named(x, y, objective, self.given)
 
 
 class ConvexRoute:
@@ -88,7 +103,10 @@ class ConvexRoute:
             checked=template.checked(aligned, leaves),
             batch_shape=batch_shape,
         )
-        return self._name(solved, batch_shape, dtype)
+        # With on_failure="raise" there are no failed samples by now.
+        ok = None if options.on_failure == "raise" else solved.ok
+        given = Given(aligned, captured, ok)
+        return self._name(solved, given, batch_shape, dtype)
 
     def compiled(
         self,
@@ -98,8 +116,9 @@ class ConvexRoute:
         """The cone programs of one batch, differentiable in the parameters."""
         aligned, batch_shape = align(parameters, self.ndims)
         leaves = self.template.evaluate_leaves(aligned, captured)
-        program, _ = self.template.bind(leaves, math.prod(batch_shape))
-        return Compiled(program, self.template, batch_shape)
+        program, offset = self.template.bind(leaves, math.prod(batch_shape))
+        given = Given(aligned, captured)
+        return Compiled(program, self.template, batch_shape, given, offset)
 
     def prepare(self, options: SolveOptions) -> None:
         """Choose solvers ahead of the first call, which may be a traced one."""
@@ -130,22 +149,20 @@ class ConvexRoute:
     def _name(
         self,
         solved: Solved,
+        given: Given,
         batch_shape: torch.Size,
         dtype: torch.dtype,
     ) -> Result:
         """Named outputs with the call's batch dimensions and dtype."""
-        template = self.template
-        x, y, objective = solved.x, solved.y, solved.objective
-        if template.maximize:
-            objective = -objective
+        named = self.template.named(solved.x, solved.y, solved.objective, given)
 
         def back(value: Tensor) -> Tensor:
             return restore(value.to(dtype), batch_shape)
 
         return Result(
-            values={n: back(read(x)) for n, read in template.variables.items()},
-            dual={n: back(read(y)) for n, read in template.duals.items()},
-            objective=back(objective),
+            values={name: back(one) for name, one in named.values.items()},
+            dual={name: back(one) for name, one in named.dual.items()},
+            objective=back(named.objective),
             status=restore(solved.status, batch_shape),
             stats={n: restore(one, batch_shape) for n, one in solved.stats.items()},
         )

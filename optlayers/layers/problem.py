@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from optlayers.compile.convex import ConvexTemplate, compile_convex
+from optlayers.compile.geometric.compile import compile_geometric
 from optlayers.compile.missing_signs import warn_of_missing_signs
 from optlayers.errors import NotConvex
 from optlayers.layers.layer import Layer
@@ -34,6 +35,7 @@ class Problem:
         self._direct: dict[Any, Layer] = {}
         self._lock = threading.RLock()
         self._is_warned = False
+        self._compiler = compile_geometric if declared.geometric else compile_convex
 
     def layer(self, **bound: Any) -> Layer:
         """Make an `nn.Module` of this problem.
@@ -84,10 +86,11 @@ class Problem:
     ) -> ConvexTemplate | NotConvex:
         declaration = self.declared.trace(sizes, steps)
         try:
-            return compile_convex(declaration)
+            return self._compiler(declaration)
         except NotConvex as reason:
-            if self.declared.convex is None and not self._is_warned:
-                self._is_warned = warn_of_missing_signs(declaration)
+            if self.declared.convex is None and not self.declared.geometric:
+                if not self._is_warned:
+                    self._is_warned = warn_of_missing_signs(declaration)
             return reason
 
     def __str__(self) -> str:
@@ -113,7 +116,10 @@ class Problem:
 
 
 def problem(
-    function: Callable[..., Any] | None = None, *, convex: bool | None = None
+    function: Callable[..., Any] | None = None,
+    *,
+    convex: bool | None = None,
+    geometric: bool = False,
 ) -> Any:
     """Declare a problem: the signature names the fields, the body the mathematics.
 
@@ -121,6 +127,8 @@ def problem(
         function: the declaration; its parameters default to `Variable`, `Parameter`,
             `State`, `Control` or `Time` fields.
         convex: True makes "not convex" an error, with a suggested rewrite.
+        geometric: True declares a geometric program: variables are positive, and the
+            problem is solved in their logarithms, where it is convex.
 
     Raises:
         DeclarationError: a field, name or body that the language does not know.
@@ -131,5 +139,5 @@ def problem(
             return minimize(ol.sum_squares(x - y), x >= 0)
     """
     if function is None:
-        return lambda later: problem(later, convex=convex)
-    return Problem(declare(function, convex=convex))
+        return lambda later: problem(later, convex=convex, geometric=geometric)
+    return Problem(declare(function, convex=convex, geometric=geometric))

@@ -389,7 +389,7 @@ def _power(base: Any, exponent: Any) -> Expression:
     base, exponent = as_expression(base), as_expression(exponent)
     if exponent.name == "constant" and not exponent.shape:
         return apply("power", (base,), p=exponent.options["value"].item())
-    if not base.depends_on_variables and not exponent.depends_on_variables:
+    if not exponent.depends_on_variables:
         options = {"function": torch.pow}
         return _called("torch", options, torch.pow, (base, exponent), {})
     if base.name == "constant" and base.sign.is_nonneg:

@@ -34,6 +34,7 @@ class DeclaredProblem:
         function: that function; it is run once per set of sizes.
         fields: the fields, in order of the signature.
         convex: whether the author insists on convexity; None leaves it open.
+        geometric: whether it is a geometric program, of positive variables.
         parameter_names: the fields a call gives, in order.
         variable_names: the fields the solver chooses, in order.
         dimension_names: the named sizes, in the order they are first met.
@@ -45,11 +46,13 @@ class DeclaredProblem:
         function: Callable[..., Any],
         fields: Mapping[str, Field],
         convex: bool | None = None,
+        geometric: bool = False,
     ) -> None:
         self.function = function
         self.name = getattr(function, "__name__", "problem")
         self.fields = dict(fields)
         self.convex = convex
+        self.geometric = geometric
         # Not cached properties: these lock on Python 3.11, and torch.compile cannot
         # trace a lock when a layer is met for the first time.
         declared = self.fields.items()
@@ -219,13 +222,17 @@ class DeclaredProblem:
 
 
 def declare(
-    function: Callable[..., Any], *, convex: bool | None = None
+    function: Callable[..., Any],
+    *,
+    convex: bool | None = None,
+    geometric: bool = False,
 ) -> DeclaredProblem:
     """Read a signature as a declaration; run the body if all sizes are numbers.
 
     Args:
         function: its arguments default to fields; it returns minimize or maximize.
         convex: True makes "not convex" an error.
+        geometric: True declares a geometric program.
 
     Raises:
         DeclarationError: an argument that is no field, a reserved name, or an error in
@@ -237,7 +244,7 @@ def declare(
             "  @ol.problem\n  def project(x=Variable(...), y=Parameter(...)): ..."
         )
     fields = _read_signature(function)
-    problem = DeclaredProblem(function, fields, convex)
+    problem = DeclaredProblem(function, fields, convex, geometric)
     if problem.is_sized:
         problem.trace({}, None)
     return problem

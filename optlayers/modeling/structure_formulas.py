@@ -111,8 +111,17 @@ def _inside(on: Formulas, e: Expression) -> Piece:
 
 def _torch(on: Formulas, e: Expression) -> Piece:
     function = e.options["function"]
+    if function is torch.pow:
+        return _raised(on, e)
     name = getattr(function, "__name__", type(function).__name__)
     return on.called(e, on.notation.word(name.strip("_<>")))
+
+
+def _raised(on: Formulas, e: Expression) -> Piece:
+    base, exponent = e.arguments
+    raised = on.write(exponent).text
+    text = on.notation.superscript(on.tight(base, Binding.ATOM), raised)
+    return Piece(text, Binding.SUPERSCRIPT)
 
 
 def _module(on: Formulas, e: Expression) -> Piece:

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from optlayers.solution import Status
 
-Attribute = Literal["finite", "nonneg", "nonpos", "symmetric", "psd", "lower", "upper"]
+Attribute = Literal[
+    "finite", "pos", "nonneg", "nonpos", "symmetric", "psd", "lower", "upper"
+]
 
 # Matrices are formed in the parameter's own precision: their symmetry and their
 # eigenvalues are known up to this many of its roundings.
@@ -50,6 +52,8 @@ class Check:
         if self.attribute in ("symmetric", "psd"):
             return bool(self._keeps(value).all())
         match self.attribute:
+            case "pos":
+                return bool(value.min() > 0)
             case "nonneg":
                 return bool(value.min() >= 0)
             case "nonpos":
@@ -109,6 +113,8 @@ class Check:
     def _excess(self, one: NDArray[Any]) -> NDArray[Any]:
         """By how much each entry of one sample breaks the promise; positive is bad."""
         match self.attribute:
+            case "pos":
+                return np.where(one > 0, 0.0, 1.0 - one)
             case "nonneg":
                 return -one
             case "nonpos":

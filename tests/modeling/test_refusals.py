@@ -95,10 +95,10 @@ def test_a_lone_index_on_a_trajectory_teaches_both_readings(message):
     )
 
 
-def test_an_exponent_that_is_a_parameter_is_refused_by_name(message):
+def test_an_exponent_that_is_a_variable_is_refused_by_name(message):
     body = """
     @declare
-    def plan(x=Variable(), p=Parameter()):
+    def plan(x=Variable(), p=Variable()):
         return minimize((x - 1) ** p)
     """
     assert message(body) == (

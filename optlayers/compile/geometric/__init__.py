@@ -1,0 +1,1 @@
+"""Geometric programs: declarations that are convex in the logarithms of variables."""
