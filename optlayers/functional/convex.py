@@ -131,7 +131,6 @@ def cone_program(
 
     Raises:
         ShapeError: shapes do not fit each other or the cones.
-        NotSupported: a cone without a projection in this version.
         InvalidDataError, SolveError: as `on_failure="raise"` says.
     """
     options = SolveOptions(

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from optlayers.errors import NotSupported, ShapeError
-from optlayers.programs.projections import psd, soc
+from optlayers.errors import ShapeError
+from optlayers.programs.projections import exponential, power, psd, soc
 from optlayers.programs.projections.block import Block
+from optlayers.programs.projections.derivatives import HIGHEST_ORDER, limited
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,26 @@ class Cones:
             first += rows
         return slices
 
+    @property
+    def highest_order(self) -> int | None:
+        """How often the projection may be differentiated; None: without limit."""
+        is_limited = any(block.name != "soc" for block in self.blocks)
+        return HIGHEST_ORDER if is_limited else None
+
     def project_dual(self, v: Tensor) -> Tensor:
         """The nearest point of the dual cone, [B, m] -> [B, m].
 
-        Twice differentiable off the kinks; at a kink autograd gives the element of the
-        generalized derivative that `times_derivative` gives.
-
-        Raises:
-            NotSupported: a cone without a projection in this version.
+        Differentiable off the kinks as often as `highest_order` says; at a kink
+        autograd gives the element of the generalized derivative that
+        `times_derivative` gives.
         """
         linear, *others = self._parts(v)
         projected = [torch.where(self._is_above_floor(linear), linear, 0.0)]
         for block, part in zip(self.blocks, others, strict=True):
-            y = _PROJECTIONS[block.name](part.unflatten(-1, block.shape), block)
+            rows = part.unflatten(-1, block.shape)
+            y = _PROJECTIONS[block.name](rows, block)
+            if block.name != "soc":
+                y = limited(y, rows)
             projected.append(y.flatten(-2))
         return self._join(projected)
 
@@ -107,9 +115,6 @@ class Cones:
 
         Returns:
             [B, k, m].
-
-        Raises:
-            NotSupported: a cone without a projection in this version.
         """
         linear, *others = self._parts(v)
         columns, *other_columns = self._parts(matrix)
@@ -122,11 +127,7 @@ class Cones:
         return self._join(products)
 
     def project_dual_derivative(self, v: Tensor) -> Tensor:
-        """D in the generalized derivative of `project_dual`, symmetric, [B, m, m].
-
-        Raises:
-            NotSupported: a cone without a projection in this version.
-        """
+        """D in the generalized derivative of `project_dual`, symmetric, [B, m, m]."""
         identity = torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
         return self.times_derivative(identity, v)
 
@@ -195,27 +196,17 @@ def _blocks(
     )
 
 
-def _refuse(name: str) -> Callable[[Tensor, Block], Tensor]:
-    def refused(v: Tensor, block: Block) -> Tensor:
-        raise NotSupported(
-            f"the program has {name} cones, whose projection is not available in this "
-            "version; zero, nonneg and soc are. Write the problem with these cones."
-        )
-
-    return refused
-
-
 # One function per cone: [B, number, size] -> [B, number, size], and its derivative
 # [B, number, size, size].
 _PROJECTIONS: Mapping[str, Callable[[Tensor, Block], Tensor]] = {
     "soc": soc.project,
     "psd": psd.project,
-    "exp": _refuse("exp"),
-    "power": _refuse("power"),
+    "exp": exponential.project,
+    "power": power.project,
 }
 _DERIVATIVES: Mapping[str, Callable[[Tensor, Block], Tensor]] = {
     "soc": soc.derivative,
     "psd": psd.derivative,
-    "exp": _refuse("exp"),
-    "power": _refuse("power"),
+    "exp": exponential.derivative,
+    "power": power.derivative,
 }

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from optlayers.errors import NotSupported, ShapeError
+from optlayers.errors import ShapeError
 from optlayers.programs.cones import Cones
 
 MIXED = Cones(zero=2, nonneg=3, soc=(3, 1, 4, 3, 2, 4))
@@ -115,20 +115,6 @@ def test_slices_tell_the_rows_of_every_kind():
         "power": (12, 15),
     }
     assert cones.size == 15
-
-
-@pytest.mark.parametrize(
-    ("name", "cones"),
-    [
-        ("exp", Cones(exp=1)),
-        ("power", Cones(power=(0.3,))),
-    ],
-)
-def test_cones_without_a_projection_refuse_by_name(name, cones):
-    v = torch.zeros(1, 3).double()
-    for ask in (cones.project_dual, cones.project_dual_derivative):
-        with pytest.raises(NotSupported, match=f"{name} cones"):
-            ask(v)
 
 
 @pytest.mark.parametrize(

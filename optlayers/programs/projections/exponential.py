@@ -50,7 +50,8 @@ def project(v: Tensor, block: Block) -> Tensor:
     root = place.root
     for _ in range(STEPS):
         sides = _sides(x, y, z, root, place.root.abs())
-        root = root - (sides.up - sides.down) / (sides.up_slope - sides.down_slope)
+        step = (sides.up - sides.down) / (sides.up_slope - sides.down_slope)
+        root = root - (step - step.detach())  # the value is right to rounding
     _, b, third = _shares(x, y, z, root, place.root >= 0)
     curved = torch.stack([-b, (root - 1) * b, third], -1) * place.scale
     flat = torch.where(place.kept, v, 0.0)
@@ -126,7 +127,9 @@ def _search(x: Tensor, y: Tensor, z: Tensor, low: Tensor, high: Tensor) -> Tenso
     from the ends; where that step leaves the bracket, as it stands.
     """
     margin = (0.5 * (high - low)).clamp(max=1.0)
-    root = torch.maximum(torch.minimum(torch.zeros_like(x), high - margin), low + margin)
+    root = torch.maximum(
+        torch.minimum(torch.zeros_like(x), high - margin), low + margin
+    )
     for _ in range(ITERATIONS):
         up, down, up_slope, down_slope = _sides(x, y, z, root, root.abs())
         is_below = up < down
@@ -134,12 +137,12 @@ def _search(x: Tensor, y: Tensor, z: Tensor, low: Tensor, high: Tensor) -> Tenso
         plain = root - (up - down) / (up_slope - down_slope)
         step = torch.log(up / down) / (up_slope / up - down_slope / down)
         logarithmic = root - step
-        toward_low, toward_high = low + SHARE * (root - low), high - SHARE * (high - root)
-        fallback = torch.where(plain < low, toward_low, toward_high)
+        toward_low = low + SHARE * (root - low)
+        toward_high = high + SHARE * (root - high)
+        root = torch.where(plain < low, toward_low, toward_high)
         for candidate in (plain, logarithmic):
             is_inside = (candidate >= low) & (candidate <= high)
-            fallback = torch.where(is_inside, candidate, fallback)
-        root = fallback
+            root = torch.where(is_inside, candidate, root)
     return root
 
 

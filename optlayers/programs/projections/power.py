@@ -6,7 +6,6 @@ a p_z y_z. Source: Hien, "Differential properties of Euclidean projection onto p
 cone" (2015), Proposition 2.2.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -51,10 +50,12 @@ def project(v: Tensor, block: Block) -> Tensor:
     root = place.root
     for _ in range(STEPS):
         at = _Parts.of(w, root, place.is_low, a)
-        root = root - at.excess / at.slope
+        step = at.excess / at.slope
+        # Next to a cone rounding moves the share by more than its size: keep the value.
+        root = root - (step - step.detach())
     at = _Parts.of(w, root, place.is_low, a)
     curved = torch.stack([at.y_x, at.y_y, sign * at.y_z], -1) * place.scale
-    flat = torch.where(place.kept > 0, place.kept * v, 0.0)
+    flat = place.kept * v
     return torch.where(place.is_curved.unsqueeze(-1), curved, flat)
 
 
@@ -114,34 +115,36 @@ class _Parts(NamedTuple):
     def of(
         cls, w: tuple[Tensor, Tensor, Tensor], share: Tensor, is_low: Tensor, a: Tensor
     ) -> "_Parts":
-        x, y, z = w
-        rest = 1 - share
+        z, rest = w[2], 1 - share
         p_z = z * torch.where(is_low, share, rest)
         y_z = z * torch.where(is_low, rest, share)
-        product = p_z * y_z
-        p_x, y_x = _roots(x, a * product)
-        p_y, y_y = _roots(y, (1 - a) * product)
-        total_x, total_y = p_x + y_x, p_y + y_y
-        dual = a * y_x / total_x + (1 - a) * y_y / total_y
-        primal = a * p_x / total_x + (1 - a) * p_y / total_y
-        near, far = (
-            torch.where(is_low, primal, dual),
-            torch.where(is_low, dual, primal),
-        )
-        lack = torch.log(p_z) - a * torch.log(p_x) - (1 - a) * torch.log(p_y)
+        # In an entry that is negative log p = log(a p_z y_z / y) gives the logarithm of
+        # the larger of p and y, and terms in log p_z cancel exactly, not in rounding.
+        positive = torch.zeros_like(z)
+        lack, near, far = positive, positive, positive
+        found = []
+        for entry, weight in ((w[0], a), (w[1], 1 - a)):
+            is_positive = entry >= 0
+            size = torch.where(is_positive, entry, -entry)
+            total = torch.sqrt(size * size + 4 * weight * p_z * y_z)
+            larger = 0.5 * (size + total)
+            smaller = weight * p_z * y_z / larger
+            found.append(torch.where(is_positive, larger, smaller))
+            found.append(torch.where(is_positive, smaller, larger))
+            positive = positive + torch.where(is_positive, weight, 0.0)
+            logarithm = torch.log(larger)
+            term = torch.where(is_positive, -logarithm, logarithm - torch.log(weight))
+            lack = lack + weight * term
+            is_smaller = is_low ^ is_positive
+            reduced = weight * z * z / larger
+            term = torch.where(is_smaller, reduced * rest, larger / share)
+            near = near + weight * term / total
+            term = torch.where(is_smaller, larger / rest, reduced * share)
+            far = far + weight * term / total
+        lack = lack + positive * torch.log(p_z) - (1 - positive) * torch.log(y_z)
+        p_x, y_x, p_y, y_y = found
         excess = torch.where(is_low, lack, -lack)
-        slope = near / share + far / rest
-        return cls(p_x, p_y, p_z, y_x, y_y, y_z, excess, slope, near)
-
-
-def _roots(difference: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
-    """p and y >= 0 with p - y and p y given, without cancellation."""
-    is_positive = difference >= 0
-    size = torch.where(is_positive, difference, -difference)
-    larger = 0.5 * (size + torch.sqrt(size * size + 4 * product))
-    smaller = product / larger
-    p = torch.where(is_positive, larger, smaller)
-    return p, torch.where(is_positive, smaller, larger)
+        return cls(p_x, p_y, p_z, y_x, y_y, y_z, excess, near + far, near * share)
 
 
 def _locate(v: Tensor, a: Tensor) -> _Place:
@@ -214,7 +217,10 @@ def _search(
     for number in range(ITERATIONS):
         at = _Parts.of(w, share, is_low, a)
         is_below = at.excess < 0
-        low, high = torch.where(is_below, share, low), torch.where(is_below, high, share)
+        low, high = (
+            torch.where(is_below, share, low),
+            torch.where(is_below, high, share),
+        )
         step = -at.excess / at.slope
         middle = torch.sqrt(low * high)
         plain = share + step
