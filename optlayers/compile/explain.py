@@ -14,6 +14,7 @@ from optlayers.compile.lifting import Lifter
 from optlayers.compile.lowering import Lowering
 from optlayers.compile.parametric import Parametrics
 from optlayers.errors import NotConvex
+from optlayers.modeling.cones import cone_names
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
@@ -33,21 +34,39 @@ def sentence_on_convexity(
     declaration: Declaration, cones: Cones, n: int, has_quadratic: bool
 ) -> str:
     """Why a declaration was found convex, and as what it is solved."""
-    kind = "quadratic" if has_quadratic else "linear"
-    if cones.soc:
-        kind += " second-order cone"
+    kind = _kind(cones, has_quadratic)
     word = "concave" if declaration.sense == "maximize" else "convex"
     words = {
         "equation": cones.zero,
         "inequality": cones.nonneg,
         "second-order cone": len(cones.soc),
+        "semidefinite cone": len(cones.psd),
+        "exponential cone": cones.exp,
+        "power cone": len(cones.power),
     }
     rows = [_counted(count, word) for word, count in words.items() if count]
+    objective = f"the objective is {word}"
+    if declaration.is_feasibility:
+        objective = "there is no objective"
     return (
-        f"the objective is {word} and every constraint is convex, by the rules of "
+        f"{objective} and every constraint is convex, by the rules of "
         f"disciplined convex programming: a {kind} program of "
         f"{_counted(n, 'variable')} and {', '.join(rows) or 'no constraint'}"
     )
+
+
+def _kind(cones: Cones, has_quadratic: bool) -> str:
+    """What such programs are called: by their hardest cones, if they have any."""
+    words = {
+        "semidefinite": cones.psd,
+        "exponential cone": cones.exp,
+        "power cone": cones.power,
+    }
+    hard = [word for word, some in words.items() if some]
+    if hard:
+        return ("quadratic " if has_quadratic else "") + " and ".join(hard)
+    kind = "quadratic" if has_quadratic else "linear"
+    return f"{kind} second-order cone" if cones.soc else kind
 
 
 def _counted(count: int, word: str) -> str:
@@ -99,6 +118,12 @@ class _Search:
         if left is None or right is None:
             return
         name = f"constraint {one.name}"
+        if one.cone is not None:
+            for side, twin in ((one.left, left), (one.right, right)):
+                is_nonneg = cone_names(one.cone) == {"nonneg"}
+                if not twin.is_affine() and not (is_nonneg and twin.is_concave()):
+                    yield _not_in_a_cone(one, side, twin)
+            return
         if one.relation == "==":
             for side, twin in ((one.left, left), (one.right, right)):
                 if not twin.is_affine():
@@ -229,6 +254,20 @@ def _wrong_side(
     return (
         f"{_quoted(side)} in {name} {place}, but it is {curvature(twin)}; only a "
         f"{needed} expression can be.{hint}"
+    )
+
+
+def _not_in_a_cone(one: Constraint, side: Expression, twin: cp.Expression) -> str:
+    what, hint = "lie in a cone", "Bound it by a variable that does."
+    if one.relation == "<<":
+        what = "be compared with <<"
+        hint = (
+            "Write a product of variables as a Schur complement: X @ X.T << Y is "
+            "ol.bmat([[Y, X], [X.T, I]]) >> 0."
+        )
+    return (
+        f"{_quoted(side)} in constraint {one.name} is {curvature(twin)}, and only "
+        f"affine expressions can {what}. {hint}"
     )
 
 

@@ -257,3 +257,90 @@ def test_dcp2cone_maps_the_numbers_of_constraints(mixed):
     assert set(reduction.cons_id_map) == {one.id for one in problem.constraints}, (
         VERSION
     )
+
+
+# ---- cones ---------------------------------------------------------------------------
+
+
+def rows_of(constraint, x):
+    """The rows of a constraint as coefficients of the entries of x, and constants."""
+    form = cone_form(cp.Problem(cp.Minimize(cp.sum(x)), [constraint]))
+    theta, start = np.ones(form.parameter_size), form.first_row[constraint.id]
+    A = dense(form.A, (form.rows, form.size), theta)
+    first = form.first_column[x.id]
+    return form, -A[start:, first : first + x.size]
+
+
+def test_a_matrix_becomes_its_scaled_upper_triangle_column_by_column():
+    X = cp.Variable((3, 3))
+    form, rows = rows_of(X >> 0, X)
+    assert form.psd == (3,), VERSION
+    weights = np.arange(9.0).reshape(3, 3)
+    symmetric, root = (weights + weights.T) / 2, 2**0.5
+    pairs = [(0, 0), (0, 1), (1, 1), (0, 2), (1, 2), (2, 2)]
+    expected = [symmetric[p] * (1 if p[0] == p[1] else root) for p in pairs]
+    found = rows @ weights.ravel(order="F")
+    np.testing.assert_allclose(found, expected, err_msg=VERSION)
+
+
+def test_matrices_along_the_first_axis_follow_each_other():
+    X = cp.Variable((2, 2, 2))
+    form, rows = rows_of(cp.PSD(X), X)
+    assert form.psd == (2, 2), VERSION
+    values = np.array([[[1.0, 2.0], [2.0, 3.0]], [[4.0, 5.0], [5.0, 6.0]]])
+    root = 2**0.5
+    found = rows @ values.ravel(order="F")
+    expected = [1, 2 * root, 3, 4, 5 * root, 6]
+    np.testing.assert_allclose(found, expected, err_msg=VERSION)
+
+
+@pytest.mark.parametrize(
+    ("cones", "kind"),
+    [
+        (lambda x: cp.SOC(x[:, 0], x[:, 1:], axis=1), "soc"),
+        (lambda x: cp.ExpCone(x[:, 0], x[:, 1], x[:, 2]), "exp"),
+        (lambda x: cp.PowCone3D(x[:, 0], x[:, 1], x[:, 2], [0.3, 0.6]), "power"),
+    ],
+    ids=["soc", "exp", "power"],
+)
+def test_cones_side_by_side_are_laid_out_one_after_another(cones, kind):
+    x = cp.Variable((2, 3))
+    form, rows = rows_of(cones(x), x)
+    counts = {"soc": (3, 3), "exp": 2, "power": (0.3, 0.6)}
+    assert getattr(form, kind) == counts[kind], VERSION
+    found = rows @ np.arange(6.0).reshape(2, 3).ravel(order="F")
+    np.testing.assert_array_equal(found, np.arange(6.0), err_msg=VERSION)
+
+
+def test_rows_come_in_the_order_of_the_cones():
+    x, X = cp.Variable(3), cp.Variable((2, 2))
+    constraints = [
+        cp.PowCone3D(x[0], x[1], x[2], 0.3),
+        cp.ExpCone(x[0], x[1], x[2]),
+        X >> 0,
+        cp.SOC(x[0], x[1:]),
+        x >= 0,
+        x[0] == 1,
+    ]
+    problem = cp.Problem(cp.Minimize(cp.sum(x) + cp.trace(X)), constraints)
+    kinds = [type(one).__name__ for one in formatted(problem).constraints]
+    order = ["Zero", "NonNeg", "SOC", "SvecPSD", "ExpCone", "PowCone3D"]
+    assert kinds == order, VERSION
+
+
+def test_long_power_cones_are_split_into_those_of_three_rows():
+    x = cp.Variable(4, nonneg=False)
+    mean = cp.geo_mean(x, approx=False)
+    problem = cp.Problem(cp.Maximize(mean), [cp.sum(x) <= 1])
+    form = cone_form(cp.Problem(cp.Minimize(-mean), problem.constraints))
+    np.testing.assert_allclose(form.power, [0.5, 0.5, 0.5], err_msg=VERSION)
+    assert form.rows == form.nonneg + 9, VERSION
+
+
+def test_powers_are_cones_or_their_rational_approximation_as_asked():
+    x = cp.Variable(2)
+    for approx, cones in ((True, {"soc"}), (False, {"power"})):
+        objective = cp.sum(cp.power(x, 3, approx=approx))
+        form = cone_form(cp.Problem(cp.Minimize(objective), [x >= 1]))
+        found = {name for name in ("soc", "power") if getattr(form, name)}
+        assert found == cones, VERSION

@@ -5,6 +5,7 @@ import torch
 
 from optlayers.compile.convex import compile_convex, explain_not_convex
 from optlayers.errors import NotConvex
+from optlayers.modeling.language import in_cone
 from tests.compile.declarations import CASES
 from tests.compile.words import (
     Parameter,
@@ -82,7 +83,27 @@ def module_of_variables(x=Variable("n")):
 
 NET = torch.nn.Linear(3, 1)
 
+
+def convex_matrix(X=Variable("n n"), A=Parameter("n n")):
+    return minimize(ol.trace(X), lmi=ol.abs(X) << A)
+
+
+def convex_triple(x=Variable("n")):
+    return minimize(ol.sum(x), limit=in_cone(ol.exp(x[:3]), "exp"))
+
+
+def bounded_below(x=Variable("n")):
+    return minimize(ol.sum(x), limit=in_cone(ol.square(x), "nonneg"))
+
+
 EXPECTED = {
+    convex_matrix: [
+        "in constraint lmi is convex",
+        "only affine expressions can be compared with <<",
+        "ol.bmat",
+    ],
+    convex_triple: ["in constraint limit", "only affine expressions can lie in a cone"],
+    bounded_below: ["in constraint limit is convex", "can lie in a cone"],
     product_of_variables: ["`x[0] * x[1]`", "product of two expressions", "square"],
     unsigned_weight: ["by `w`, whose sign is unknown", "ol.nonneg(w)"],
     unsigned_norm: ["by `w[0] + 1`, whose sign is unknown", "ol.nonneg(w[0] + 1)"],
