@@ -351,12 +351,29 @@ def _selected(
 
 
 def _transpose(forms: AffineForms, e: Expression) -> AffineForm | None:
-    return _rearranged(forms, e, lambda columns: np.swapaxes(columns, -1, -2))
+    axes = e.options.get("axes")
+    order = range(e.ndim)[::-1] if axes is None else [one % e.ndim for one in axes]
+    lead = 0 if e.stages is None else 1
+    whole = (*range(lead), *(lead + one for one in order))
+    return _rearranged(forms, e, lambda columns: columns.transpose(whole))
 
 
 def _reshape(forms: AffineForms, e: Expression) -> AffineForm | None:
     lead = () if e.stages is None else (len(e.stages),)
-    return _rearranged(forms, e, lambda columns: columns.reshape(lead + e.shape))
+    if e.options.get("order", "C") == "C":
+        return _rearranged(forms, e, lambda columns: columns.reshape(lead + e.shape))
+
+    def by_columns(columns: np.ndarray) -> np.ndarray:
+        flat = _reversed(columns, len(lead)).reshape(lead + e.shape[::-1])
+        return _reversed(flat, len(lead))
+
+    return _rearranged(forms, e, by_columns)
+
+
+def _reversed(columns: np.ndarray, lead: int) -> np.ndarray:
+    """The axes behind the leading ones in the opposite order."""
+    axes = (*range(lead), *range(lead, columns.ndim)[::-1])
+    return columns.transpose(axes)
 
 
 def _rearranged(
