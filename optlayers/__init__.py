@@ -7,6 +7,7 @@ of plain tensors live in `optlayers.functional`.
 
 from optlayers import errors, functional, registry, solvers
 from optlayers.compat.compare import Comparison, compare
+from optlayers.compat.from_cvxpy import from_cvxpy
 from optlayers.layers import Layer, Multipliers, Problem, Result, problem
 from optlayers.modeling.field_kinds import Control, Parameter, State, Time, Variable
 from optlayers.modeling.functions import (
@@ -180,6 +181,7 @@ __all__ = [
     "expand_dims",
     "eye_minus_inv",
     "feasible",
+    "from_cvxpy",
     "functional",
     "geo_mean",
     "get_num_threads",

@@ -1,0 +1,1 @@
+"""The bridge from cvxpy: its expression trees, leaves and constraints, in our words."""
