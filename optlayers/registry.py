@@ -136,6 +136,14 @@ def ranked(program: Program) -> tuple[Solver, ...]:
     return solvers
 
 
+def verdicts(program: Program) -> dict[str, str]:
+    """What every solver says of `program`, best first: "", or why it refuses."""
+    found = {}
+    for name, solver, reason in _asked(program):
+        found[name] = "" if solver is not None else reason
+    return found
+
+
 def refresh() -> None:
     """Look for entry points again, after a package was installed while running."""
     global _is_filled
@@ -152,25 +160,31 @@ def did_you_mean(name: str, known: Any) -> str:
 
 
 def _willing(program: Program, refusals: list[str]) -> Iterator[Solver]:
+    for name, solver, reason in _asked(program):
+        if solver is None:
+            refusals.append(f"{name}: {reason}")
+        else:
+            yield solver
+
+
+def _asked(program: Program) -> Iterator[tuple[str, Solver | None, str]]:
+    """Every name, best ranked first, with its solver, or None and why not."""
     kind = Kind(program.kind).value
     for name in names(kind):
         factory = _load(kind, name)
         if factory is None:
-            refusals.append(f"{name}: {_unavailable[kind, name]}")
+            yield name, None, _unavailable[kind, name]
             continue
         try:
             solver = factory()
             reason = solver.refuses(program)
         except Exception as error:
             # A third party's fault must not keep the others from being asked.
-            refusals.append(
-                f"{name}: failed when asked ({type(error).__name__}: {error})."
-            )
-            continue
+            reason = f"failed when asked ({type(error).__name__}: {error})."
         if reason is None:
-            yield solver
+            yield name, solver, ""
         else:
-            refusals.append(f"{name}: {reason}")
+            yield name, None, reason
 
 
 def _all_refused(program: Program, refusals: list[str]) -> str:

@@ -27,7 +27,7 @@ PRODUCTS = frozenset(("multiply", "matmul", "vdot", "outer", "kron"))
 def explain_not_convex(declaration: Declaration) -> str:
     """One or two sentences on the first thing that is not convex; empty if all is."""
     with CVXPY_LOCK:
-        return next(_Search(declaration).faults(), "")
+        return next(FaultSearch(declaration).faults(), "")
 
 
 def sentence_on_convexity(
@@ -75,7 +75,7 @@ def _counted(count: int, word: str) -> str:
     return f"{count} {word.removesuffix('y')}{'ies' if word.endswith('y') else 's'}"
 
 
-class _Search:
+class FaultSearch:
     """Walks objective and constraints in the order they were declared."""
 
     def __init__(self, declaration: Declaration) -> None:
@@ -87,11 +87,12 @@ class _Search:
 
     def faults(self) -> Iterator[str]:
         """What is not convex, the first first."""
-        yield from self._objective_faults()
+        yield from self.objective_faults()
         for one in self.declaration.constraints:
-            yield from self._constraint_faults(one)
+            yield from self.constraint_faults(one)
 
-    def _objective_faults(self) -> Iterator[str]:
+    def objective_faults(self) -> Iterator[str]:
+        """What is not convex in the objective, or how it is optimized."""
         declared = self.declaration.objective
         e = self.lifter.prepare(declared)
         yield from self._within(e)
@@ -110,7 +111,8 @@ class _Search:
                 "only a convex objective can be minimized. Maximize it, or negate it."
             )
 
-    def _constraint_faults(self, one: Constraint) -> Iterator[str]:
+    def constraint_faults(self, one: Constraint) -> Iterator[str]:
+        """What is not convex in the sides of a constraint, or how they relate."""
         sides = [self.lifter.prepare(side) for side in (one.left, one.right)]
         for side in sides:
             yield from self._within(side)
@@ -145,17 +147,28 @@ class _Search:
         self._seen.add(e)
         for one in e.arguments:
             yield from self._within(one)
+        fault = self.fault_of(e)
+        if fault:
+            yield fault
+
+    def fault_of(self, e: Expression) -> str:
+        """What is wrong with a prepared operation; "" if nothing is."""
         if e.name == "quad_form" and self.parametrics.is_parametric(e):
             # With a matrix known to be semidefinite it were a sum of squares by now.
-            yield _describe_quad_form(e)
-            return
+            return _describe_quad_form(e)
         try:
             lowered = self.lowering.lower(e)
         except NotConvex as reason:
-            yield str(reason)
-            return
-        if not lowered.is_dcp():
-            yield _describe(e, lowered, self._twins(e))
+            return str(reason)
+        return "" if lowered.is_dcp() else _describe(e, lowered, self._twins(e))
+
+    def is_evaluated_in_torch(self, e: Expression) -> bool:
+        """Whether it is made of parameters and numbers, with a parameter at least."""
+        return not e.depends_on_variables and self.parametrics.is_parametric(e)
+
+    def forget(self) -> None:
+        """Name faults again that were named before."""
+        self._seen.clear()
 
     def _twins(self, e: Expression) -> list[cp.Expression]:
         return [self.lowering.lower(one) for one in e.arguments]

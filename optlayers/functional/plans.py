@@ -1,5 +1,6 @@
 """From a program and the user's options to the plan of its solve."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from optlayers import registry
@@ -37,6 +38,36 @@ def make_plan(
         tolerance=options.tolerance or DEFAULT_TOLERANCE,
         on_failure=options.on_failure,
     )
+
+
+@dataclass(frozen=True)
+class SolverChoice:
+    """What was found of one solver.
+
+    Attributes:
+        name: as it is registered; the class of an instance that was given.
+        refusal: why it does not take the program; "" if it does.
+    """
+
+    name: str
+    refusal: str
+
+
+def solver_choices(program: ConeProgram, wanted: Any) -> tuple[SolverChoice, ...]:
+    """The solvers that were considered, in the order in which they are tried.
+
+    Args:
+        program: of the structure in question.
+        wanted: the option `solver`: "auto", a name or an instance.
+    """
+    if wanted == "auto":
+        verdicts = registry.verdicts(program)
+    elif isinstance(wanted, str):
+        solver = registry.create(program.kind.value, wanted)
+        verdicts = {wanted: solver.refuses(program) or ""}
+    else:
+        verdicts = {type(wanted).__name__: wanted.refuses(program) or ""}
+    return tuple(SolverChoice(name, reason) for name, reason in verdicts.items())
 
 
 def _solvers(program: ConeProgram, wanted: Any) -> tuple[Solver, ...]:

@@ -129,7 +129,7 @@ class ConvexRoute:
         if plan is None:
             template = self.template
             plan = make_plan(
-                self._empty_program(),
+                self.empty_program(),
                 options,
                 subject=self.subject,
                 row_names=template.row_names,
@@ -139,7 +139,7 @@ class ConvexRoute:
             plan = self._plans.setdefault(options, plan)
         return plan
 
-    def _empty_program(self) -> ConeProgram:
+    def empty_program(self) -> ConeProgram:
         """A program of the right structure; solvers are chosen by structure alone."""
         leaves = [
             torch.zeros(leaf.size, dtype=torch.float64) for leaf in self.template.leaves

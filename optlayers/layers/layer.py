@@ -25,6 +25,8 @@ from optlayers.functional.options import OPTION_NAMES, SolveOptions, unknown_opt
 from optlayers.interfaces import Kind
 from optlayers.layers.binding import check_admissible, constrain
 from optlayers.layers.convex import Compiled, ConvexRoute
+from optlayers.layers.explanation import Explanation
+from optlayers.layers.explanation.build import explain
 from optlayers.layers.result import Result
 
 if TYPE_CHECKING:
@@ -81,6 +83,15 @@ class Layer(nn.Module):
     def why(self) -> str:
         """Why the declaration was routed to its kind."""
         return self._classify()[1]
+
+    def explain(self) -> Explanation:
+        """The tree of reasons at this layer's sizes, with its options.
+
+        Raises:
+            DeclarationError: a size is not known yet.
+        """
+        self._check_sizes_known()
+        return explain(self.problem, self.sizes, self.steps, self.options)
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -330,13 +341,16 @@ class Layer(nn.Module):
         self._capture()
         return ConvexRoute(template, declared.name)
 
-    def _classify(self) -> tuple[Kind, str]:
+    def _check_sizes_known(self) -> None:
         if not self._sizes_known():
             missing = ", ".join(self._missing(self.sizes))
             raise DeclarationError(
                 f"{self.problem.__name__}: the kind is known once {missing} is; give "
-                "sizes to layer(...) or call the layer once."
+                "sizes to layer(...)."
             )
+
+    def _classify(self) -> tuple[Kind, str]:
+        self._check_sizes_known()
         try:
             template = self.problem.template(self.sizes, self.steps)
         except NotConvex as reason:

@@ -12,6 +12,9 @@ from optlayers.compile.convex import ConvexTemplate, compile_convex
 from optlayers.compile.geometric.compile import compile_geometric
 from optlayers.compile.missing_signs import warn_of_missing_signs
 from optlayers.errors import NotConvex
+from optlayers.functional.options import SolveOptions
+from optlayers.layers.explanation import Explanation
+from optlayers.layers.explanation.build import explain
 from optlayers.layers.layer import Layer
 from optlayers.layers.result import Result
 from optlayers.modeling.problem import DeclaredProblem, declare
@@ -66,6 +69,21 @@ class Problem:
             layer = self._direct.setdefault(key, self.layer(**sizes))
         return layer(*values, **named)
 
+    def explain(self, **sizes: int) -> Explanation:
+        """The tree of reasons: curvature and sign of every piece, and what it became.
+
+        Print it, hand it to a rich console, or leave it as the last line of a cell.
+        What is not convex shows where convexity is lost, and the remedy.
+
+        Args:
+            **sizes: size of every named dimension, and `steps=` for staged problems.
+
+        Raises:
+            DeclarationError: a size is missing or unknown.
+        """
+        steps = sizes.pop("steps", None)
+        return explain(self, sizes, steps, SolveOptions())
+
     def template(self, sizes: Mapping[str, int], steps: int | None) -> ConvexTemplate:
         """The compiled cone template at these sizes.
 
@@ -111,8 +129,8 @@ class Problem:
         return self
 
     def __reduce__(self) -> str:
-        # By reference, as functions are: the declaration is code, not state.
-        return self.__qualname__
+        # By reference, as functions are; the declaration says so if it is not found.
+        return self.declared.__reduce__()
 
 
 def problem(

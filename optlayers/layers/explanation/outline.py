@@ -1,0 +1,193 @@
+"""An explanation as nested lines, which the renderers lay out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from optlayers.compile.lowered import LoweredLeaf, LoweredPart, LoweredProgram
+from optlayers.compile.reasons import Part, Reason
+from optlayers.functional.plans import SolverChoice
+
+if TYPE_CHECKING:
+    from optlayers.layers.explanation.data import Explanation
+
+# More terms of one sum, or leaves, than these are counted rather than shown.
+SHOWN = 12
+
+_SIGNS = {"nonneg": "≥ 0", "nonpos": "≤ 0", "zero": "= 0", "unknown": ""}
+_CONES = {
+    "zero": ("equation", "equations"),
+    "nonneg": ("inequality", "inequalities"),
+    "soc": ("second-order cone", "second-order cones"),
+    "psd": ("semidefinite cone", "semidefinite cones"),
+    "exp": ("exponential cone", "exponential cones"),
+    "power": ("power cone", "power cones"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One line and what stands under it.
+
+    Attributes:
+        source: text of the user's, or a name; set apart where colours exist.
+        facts: what is known of it, short.
+        fault: what is wrong with it, in sentences; "" if nothing is.
+        lines: the lines under it.
+    """
+
+    source: str
+    facts: str = ""
+    fault: str = ""
+    lines: tuple["Line", ...] = ()
+
+
+def outline_of(explanation: "Explanation") -> Line:
+    """The lines of an explanation."""
+    one = explanation
+    sizes = ", ".join(f"{name} = {size}" for name, size in one.sizes)
+    heading = f"{one.name} ({sizes})" if sizes else one.name
+    reasons = "the logarithms" if one.is_geometric else "reasons"
+    lines = [
+        Line("kind", f"{one.kind.value}: {one.why}"),
+        Line(reasons, lines=tuple(map(_part, one.parts))),
+    ]
+    if one.program is not None:
+        lines.append(_program(one.program))
+    if one.solvers:
+        lines.append(Line("solvers", lines=tuple(_solvers(one.solvers))))
+    return Line(heading, lines=tuple(lines))
+
+
+# ---- reasons -------------------------------------------------------------------------
+
+
+def _part(one: Part) -> Line:
+    seen: set[int] = set()
+    lines = tuple(_reason(side, seen) for side in one.sides)
+    # What is said of a subexpression need not be said of the whole again.
+    fault = "" if any(_says(line, one.fault) for line in lines) else one.fault
+    if one.name == "objective":
+        return Line("objective", one.relation, fault, lines)
+    if one.relation == "in":
+        return Line(one.name, f"in the {one.cone} cone", fault, lines)
+    left, right = one.sides
+    facts = f"{left.curvature} {one.relation} {right.curvature}"
+    return Line(one.name, facts, fault, lines)
+
+
+def _says(line: Line, fault: str) -> bool:
+    return line.fault == fault or any(_says(one, fault) for one in line.lines)
+
+
+def _reason(one: Reason, seen: set[int]) -> Line:
+    facts = _facts(one)
+    if not one.arguments:
+        return Line(one.text, facts, one.fault)
+    if id(one) in seen:
+        return Line(one.text, f"{facts} (as above)")
+    seen.add(id(one))
+    lines = _first(one.arguments, lambda each: _reason(each, seen), "terms")
+    return Line(one.text, facts, one.fault, lines)
+
+
+def _facts(one: Reason) -> str:
+    words = [_shape(one.shape, one.stages), one.curvature]
+    if one.curvature == "unknown":
+        words[-1] = "neither convex nor concave" if one.fault else "unknown"
+    words.append(_SIGNS[one.sign])
+    text = " ".join(word for word in words if word)
+    if one.in_torch:
+        text += ", evaluated in torch"
+    return f"{text}; {one.rule}" if one.rule else text
+
+
+def _shape(shape: tuple[int, ...], stages: range | None) -> str:
+    text = str(list(shape)) if shape else "scalar"
+    if stages is None:
+        return text
+    return f"{text} at k = {stages.start}…{stages.stop - 1}"
+
+
+# ---- program -------------------------------------------------------------------------
+
+
+def _program(one: LoweredProgram) -> Line:
+    lines = [
+        Line("data", _sizes(one)),
+        *(_lowered(part) for part in one.parts if part.rows or part.auxiliary),
+    ]
+    if one.leaves:
+        size = sum(_size(leaf) for leaf in one.leaves)
+        facts = f"{len(one.leaves)} of {_counted(size, 'entry', 'entries')}"
+        lines.append(Line("leaves", facts, lines=_first(one.leaves, _leaf, "leaves")))
+    if one.checks:
+        lines.append(Line("checked before every solve", ", ".join(one.checks)))
+    return Line("cone program", lines=tuple(lines))
+
+
+def _sizes(one: LoweredProgram) -> str:
+    variables = _counted(one.n, "variable", "variables")
+    rows = _counted(one.m, "row", "rows")
+    if one.quadratic_entries is None:
+        quadratic = "no quadratic part"
+    else:
+        quadratic = (
+            f"P of {_counted(one.quadratic_entries, 'entry', 'entries')}, read off the "
+            "objective"
+        )
+    entries = _counted(one.matrix_entries, "entry", "entries")
+    return f"{variables}, {rows}, {quadratic}, A of {entries}"
+
+
+def _lowered(one: LoweredPart) -> Line:
+    cones = [
+        _counted(each.number, *_CONES[each.cone])
+        + (f" of {each.rows} rows" if each.cone not in ("zero", "nonneg") else "")
+        for each in one.cones
+    ]
+    if one.auxiliary:
+        number = _counted(one.auxiliary, "auxiliary variable", "auxiliary variables")
+        cones.append(f"{number} lifted")
+    return Line(one.name, ", ".join(cones))
+
+
+def _leaf(one: LoweredLeaf) -> Line:
+    word = "computed in torch" if one.is_computed else "as given"
+    return Line(one.text, f"{_shape(one.shape, None)}, {word}")
+
+
+def _size(one: LoweredLeaf) -> int:
+    size = 1
+    for length in one.shape:
+        size *= length
+    return size
+
+
+# ---- solvers -------------------------------------------------------------------------
+
+
+def _solvers(choices: Sequence[SolverChoice]) -> Iterator[Line]:
+    is_first = True
+    for one in choices:
+        if one.refusal:
+            yield Line(one.name, f"refuses: {one.refusal}")
+            continue
+        yield Line(one.name, "chosen" if is_first else "tried where those before fail")
+        is_first = False
+
+
+# ---- words ---------------------------------------------------------------------------
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _first(items: Sequence, line, word: str) -> tuple[Line, ...]:
+    """Lines of the first items, and how many more there are."""
+    shown: Iterable = items if len(items) <= SHOWN else items[: SHOWN - 1]
+    lines = [line(one) for one in shown]
+    if len(items) > SHOWN:
+        lines.append(Line("…", f"{len(items) - SHOWN + 1} more {word}"))
+    return tuple(lines)
