@@ -102,7 +102,7 @@ def test_projections_on_the_power_dual_are_members_by_definition():
     v = power_points(20_000, seed=1)
     v = v / v.abs().amax(-1, keepdim=True)
     u, t, w = power.project(v, Block("power", 5, 3, EXPONENTS)).unbind(-1)
-    a = torch.tensor(EXPONENTS).double()
+    a = torch.tensor(EXPONENTS, dtype=torch.float64)
     assert float(torch.minimum(u, t).min()) >= 0
     # Some point within a few roundings is a member: entries that small may be anything.
     u, t = u + ROUNDING, t + ROUNDING
