@@ -38,6 +38,11 @@ class Program(Protocol):
 class ImplicitProgram(Program, Protocol):
     """A program whose solution is a point z with residual(z) = 0."""
 
+    @property
+    def highest_order(self) -> int | None:
+        """How often the residual may be differentiated; None if there is no limit."""
+        ...
+
     def residual(self, point: Tensor) -> Tensor:
         """F(z), [B, n] -> [B, n], zero exactly at a solution; differentiable torch."""
         ...

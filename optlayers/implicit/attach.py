@@ -39,15 +39,15 @@ def attach_gradient(value: Tensor, program: ImplicitProgram, order: int = 1) -> 
         order: how often the result may be differentiated, 1 or more.
 
     Raises:
-        OrderError: `order` is no integer from 1 on; or later, when the result is
-            differentiated more than `order` times.
+        OrderError: `order` is no integer from 1 on or above the highest of the program;
+            or later, when the result is differentiated more than `order` times.
     """
     return attach(value, program, order).point
 
 
 def attach(value: Tensor, program: ImplicitProgram, order: int = 1) -> Attached:
     """`attach_gradient`, together with the condition of the linearization."""
-    _check_order(order)
+    _check_order(order, program.highest_order)
     value = value.detach()
     operator = program.linearize(value)
     point = previous = value
@@ -58,6 +58,12 @@ def attach(value: Tensor, program: ImplicitProgram, order: int = 1) -> Attached:
     return Attached(limit_derivatives(point, order), previous, operator.condition)
 
 
-def _check_order(order: int) -> None:
+def _check_order(order: int, highest: int | None) -> None:
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise OrderError(f"order={order!r}: give an integer, 1 or more.")
+    if highest is not None and order > highest:
+        raise OrderError(
+            f"order={order}: the projections onto semidefinite, exponential and power "
+            f"cones have derivatives up to order {highest}; give order={highest} or "
+            "less."
+        )

@@ -109,6 +109,11 @@ class ConeProgram:
         """The number of constraint rows m."""
         return self.b.shape[1]
 
+    @property
+    def highest_order(self) -> int | None:
+        """How often the residual may be differentiated; None if there is no limit."""
+        return self.cones.highest_order
+
     def residual(self, point: Tensor) -> Tensor:
         """F(z), [B, n + m] -> [B, n + m], zero exactly at a solution."""
         x, v = self._halves(point)

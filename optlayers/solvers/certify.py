@@ -17,6 +17,11 @@ DEFAULT_TOLERANCE = 1e-8
 # derivative to the right piece of the projection; a second follows a change of piece.
 POLISH_TARGET = 1e-11
 POLISH_STEPS = 2
+# A sample above this is pursued for longer, and with shorter steps: curved cones may
+# need several, and derivatives are taken at the point that is found.
+POLISH_REQUIRED = 1e-9
+POLISH_MOST_STEPS = 15
+POLISH_LENGTHS = (0.5, 0.25, 0.1, 0.02)
 # A step factorizes a dense matrix of order n + m: beyond this order it would take more
 # time than the solve, and batches are cut into pieces of so many numbers.
 POLISH_ORDER = 1500
@@ -68,20 +73,57 @@ def polish(
     order = point.shape[1]
     if order > POLISH_ORDER:
         return point, residual
-    # The last step is the least-norm one, which a singular Jacobian needs.
-    for newton_step in [_regular_step] * POLISH_STEPS + [_least_norm_step]:
-        improvable = ((residual > target) & residual.isfinite()).nonzero()[:, 0]
-        if len(improvable) == 0:
+    pending = (residual > target) & residual.isfinite()
+    for number in range(POLISH_MOST_STEPS):
+        if number == POLISH_STEPS:
+            target = max(target, POLISH_REQUIRED)
+        indices = (pending & (residual > target)).nonzero()[:, 0]
+        if len(indices) == 0:
             break
-        for some in improvable.split(1 + POLISH_NUMBERS // (1 + order**2)):
-            part = program.select(some)
-            better = point[some] + newton_step(part, point[some])
-            lower = measure(part, better)
-            is_lower = lower < residual[some]
-            chosen = some[is_lower]
-            point = point.index_copy(0, chosen, better[is_lower])
-            residual = residual.index_copy(0, chosen, lower[is_lower])
+        for some in indices.split(1 + POLISH_NUMBERS // (1 + order**2)):
+            better, lower = _improved(program.select(some), point[some], residual[some])
+            pending[some] = lower < residual[some]
+            point = point.index_copy(0, some, better)
+            residual = residual.index_copy(0, some, lower)
     return point, residual
+
+
+def _improved(
+    program: ConeProgram, point: Tensor, residual: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The points after one step, or as they were where none lowers the residual."""
+    step = _regular_step(program, point)
+    found, lower = _lowest(program, (point, residual), point + step)
+    stuck = (~(lower < residual)).nonzero()[:, 0]
+    if len(stuck):
+        part = program.select(stuck)
+        freed, lowered = _freed(part, point[stuck], residual[stuck])
+        found = found.index_copy(0, stuck, freed)
+        lower = lower.index_copy(0, stuck, lowered)
+    return found, lower
+
+
+def _freed(
+    program: ConeProgram, point: Tensor, residual: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The least-norm step, which a singular Jacobian needs, as long as it helps."""
+    step = _least_norm_step(program, point)
+    best = _lowest(program, (point, residual), point + step)
+    for length in POLISH_LENGTHS:
+        if bool(((best[1] < residual) | (residual <= POLISH_REQUIRED)).all()):
+            break
+        best = _lowest(program, best, point + length * step)
+    return best
+
+
+def _lowest(
+    program: ConeProgram, best: tuple[Tensor, Tensor], trial: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of the points so far and of other ones those of lower residual, and that."""
+    residual = measure(program, trial)
+    is_lower = residual < best[1]
+    point = torch.where(is_lower.unsqueeze(1), trial, best[0])
+    return point, torch.where(is_lower, residual, best[1])
 
 
 def proves_infeasible(program: ConeProgram, y: Tensor) -> Tensor:

@@ -10,28 +10,25 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from optlayers.programs.projections.block import Block
-
-# How often the projection may be differentiated; the next derivative is not finite.
-ORDER = 3
+from optlayers.programs.projections.derivatives import is_constant
 
 
 def project(v: Tensor, block: Block) -> Tensor:
     """The nearest points of the cones, [B, number, size] -> [B, number, size].
 
-    Derivatives never divide by a difference of eigenvalues, so these may repeat.
+    Differentiable three times where no eigenvalue is zero. Derivatives never divide by
+    a difference of eigenvalues, so these may repeat.
     """
     layout = _layout(v)
     at = _Spectrum.of(_to_matrix(v.detach(), layout))
     value = (at.Q * at.eigenvalues.clamp_min(0).unsqueeze(-2)) @ at.Q.mT
-    if _is_constant(v):
+    if is_constant(v):  # a third of the time
         return _to_rows(value, layout)
     change = v - v.detach()  # zero, with all derivatives
     change = at.Q.mT @ _to_matrix(change, layout) @ at.Q
-    projected = _to_rows(value + at.Q @ _expansion(change, at) @ at.Q.mT, layout)
-    return projected + _limit(v)
+    return _to_rows(value + at.Q @ _expansion(change, at) @ at.Q.mT, layout)
 
 
 def derivative(v: Tensor, block: Block) -> Tensor:
@@ -95,22 +92,6 @@ def _expansion(change: Tensor, at: _Spectrum) -> Tensor:
     X2 = inverses * (change @ change - X1 @ X1)
     X3 = -inverses * (X1 @ X2 + X2 @ X1)
     return (change + X1 + X2 + X3) / 2
-
-
-def _is_constant(v: Tensor) -> bool:
-    """Whether nothing differentiates what is made from `v`: a third of the time."""
-    return not (
-        v.requires_grad
-        or torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-    )
-
-
-def _limit(v: Tensor) -> Tensor:
-    """Zero, and so are its first `ORDER` derivatives; the next is not finite."""
-    change = (v - v.detach()).sum(-1, keepdim=True)
-    return change.pow(ORDER + 0.5)
 
 
 class _Layout(NamedTuple):
