@@ -58,6 +58,10 @@ class Lowering:
             known = self._lowered[e] = self._lower(e)
         return known
 
+    def assume(self, e: Expression, lowered: cp.Expression) -> None:
+        """Take an expression for lowered already."""
+        self._lowered[e] = lowered
+
     def constraint(
         self, constraint: Constraint, left: Expression, right: Expression
     ) -> list[Piece]:

@@ -27,6 +27,7 @@ from optlayers.layers.binding import check_admissible, constrain
 from optlayers.layers.convex import Compiled, ConvexRoute
 from optlayers.layers.explanation import Explanation
 from optlayers.layers.explanation.build import explain
+from optlayers.layers.in_cvxpy import in_cvxpy
 from optlayers.layers.result import Result
 
 if TYPE_CHECKING:
@@ -134,6 +135,24 @@ class Layer(nn.Module):
         """
         parameters = self._collect(values, named)
         return self._route_for(parameters).compiled(parameters, self._met())
+
+    def to_cvxpy(self, *values: Any, **named: Any) -> Any:
+        """The declared problem at these parameter values as a plain `cvxpy.Problem`.
+
+        Its variables are in `problem.var_dict` by name; its constraints stand in
+        declared order, labelled by name. A geometric program is solved there with
+        `gp=True`.
+
+        Args:
+            *values: parameters of one sample in declared order.
+            **named: parameters by name.
+
+        Raises:
+            ShapeError: a batch, where one sample is meant.
+            NotConvex: an atom without a counterpart in cvxpy.
+        """
+        parameters = self._collect(values, named)
+        return in_cvxpy(self, parameters, self._met())
 
     def extra_repr(self) -> str:
         """One line for print(model)."""
