@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 import optlayers as ol
 from optlayers import Parameter, Variable, minimize
+from optlayers.testing.cone_zoo import CONIC
 from optlayers.testing.zoo import CONVEX, Specimen, mpc, mpc_loop
 
 # The reference is always another method than the layer's own: an interior point where
@@ -16,14 +17,16 @@ from optlayers.testing.zoo import CONVEX, Specimen, mpc, mpc_loop
 TIGHT = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-12)
 INTERIOR_POINT = {"solver": cp.CLARABEL} | TIGHT
 SPLITTING = {"solver": cp.SCS, "eps_abs": 1e-11, "eps_rel": 1e-11, "max_iters": 400_000}
-WITH_CONES = ("portfolio", "robust regression", "markowitz")
+ALL = CONVEX + CONIC
+WITH_CONES = {"portfolio", "robust regression", "markowitz"}
+WITH_CONES |= {specimen.name for specimen in CONIC}
 SOLUTION_TOLERANCE = 1e-7
 # Multipliers are as accurate as the reference's gap allows.
 DUAL_TOLERANCE = 1e-6
 GRADIENT_TOLERANCE = 1e-5  # relative, against central differences
 STEP = 1e-5  # balances truncation (h^2) and the solver's 1e-11 / h
 
-zoo = pytest.mark.parametrize("specimen", CONVEX, ids=lambda one: one.name)
+zoo = pytest.mark.parametrize("specimen", ALL, ids=lambda one: one.name)
 
 
 def layer_of(specimen: Specimen):
@@ -76,7 +79,7 @@ def specimen_variables(specimen: Specimen) -> list[str]:
 
 
 def parameter_cases():
-    for specimen in CONVEX:
+    for specimen in ALL:
         for name in specimen.batch(1):
             yield pytest.param(specimen, name, id=f"{specimen.name}-{name}")
 
