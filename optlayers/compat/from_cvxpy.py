@@ -28,6 +28,7 @@ def from_cvxpy(
     parameters: Given = None,
     variables: Given = None,
     *,
+    geometric: bool = False,
     name: str = "problem",
 ) -> Problem:
     """Make a declared problem of a cvxpy problem.
@@ -46,6 +47,7 @@ def from_cvxpy(
         parameters: cvxpy parameters by the name that a call gives them; or a list of
             all of them, in the order of positional arguments.
         variables: cvxpy variables by the name of the result; or a list of them.
+        geometric: whether it is a geometric program, as in cvxpy's `solve(gp=True)`.
         name: what the problem is called in messages and when printed.
 
     Raises:
@@ -68,8 +70,14 @@ def from_cvxpy(
     }
     if not any(isinstance(one.leaf, cp.Variable) for one in leaves.values()):
         raise DeclarationError(f"{PLACE}: nothing to solve for; it has no variable.")
+    if not geometric and not problem.is_dcp() and problem.is_dgp():
+        raise DeclarationError(
+            f"{PLACE}: it is a geometric program; write "
+            "ol.from_cvxpy(problem, geometric=True)."
+        )
     caller = sys._getframe(1).f_globals.get("__name__", "__main__")
-    return Problem(declare(CvxpyBody(problem, leaves, name, caller)))
+    body = CvxpyBody(problem, leaves, name, caller)
+    return Problem(declare(body, geometric=geometric))
 
 
 class CvxpyBody:
