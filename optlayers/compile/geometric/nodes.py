@@ -27,7 +27,7 @@ def node(name: str, *arguments: Expression, origin: Origin, **options: Any):
 
 def number(value: Any, origin: Origin) -> Expression:
     """A constant in float64."""
-    return constant_of(torch.as_tensor(value, dtype=torch.float64), origin)
+    return constant_of(torch.from_numpy(np.array(value, dtype=np.float64)), origin)
 
 
 def reshaped(e: Expression, shape: tuple[int, ...]) -> Expression:

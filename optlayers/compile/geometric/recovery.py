@@ -4,10 +4,10 @@ x = exp u. At the solution of log f0 + mu (log f - log g) is stationary; times f
 the Lagrangian f0 + lambda (f - g) with lambda = mu f0 / g, for f = g where mu > 0.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,11 +39,15 @@ class Multiplier:
         """The multiplier, [B, *shape]."""
         if self.side is None or read is None:
             return like.new_zeros(like.shape[0], *self.shape)
-        scaled = read * scales[self.side].reshape(read.shape)
+        scale, shape = scales[self.side], read.shape
+        if scale.shape[1] < math.prod(shape[1:]):
+            # A side without stages, in a constraint that has some.
+            shape = torch.Size((shape[0], 1, *shape[2:]))
+        scaled = read * scale.reshape(shape)
         if self.entries is None:
             return scaled
         stages = self.shape[: read.ndim - 2]
-        size = int(np.prod(self.shape[len(stages) :], dtype=int))
+        size = math.prod(self.shape[len(stages) :])
         whole = scaled.new_zeros(*scaled.shape[:-1], size)
         index = self.entries.to(scaled.device)
         return whole.index_copy(-1, index, scaled).reshape(-1, *self.shape)

@@ -22,7 +22,7 @@ def full_shape(size: int, target: Any) -> Shape:
     """
     wanted = (target,) if isinstance(target, int) else tuple(target)
     sizes = [operator.index(one) for one in wanted]
-    known = math.prod(one for one in sizes if one != -1)
+    known = math.prod([one for one in sizes if one != -1])
     if sizes.count(-1) == 1 and known and size % known == 0:
         sizes[sizes.index(-1)] = size // known
     if min(sizes, default=0) < 0 or math.prod(sizes) != size:
