@@ -7,7 +7,6 @@ domain it refuses.
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import cvxpy as cp
@@ -329,6 +328,7 @@ TWINS: Mapping[str, Twin] = (
             divide,
             matmul,
             power,
+            perspective,
             kl_div,
             rel_entr,
             convolve,
@@ -351,4 +351,3 @@ TWINS: Mapping[str, Twin] = (
         )
     }
 )
-TWINS = TWINS | {"perspective": partial(perspective, TWINS)}

@@ -14,10 +14,8 @@ import numpy as np
 import torch
 
 from optlayers.compile.coefficients import matrix_of
-from optlayers.compile.columns import is_triangular
 from optlayers.compile.nodes import Place, parameter_first, with_arguments
 from optlayers.compile.parametric import constant, same
-from optlayers.compile.perspectives import FORMULAS as PERSPECTIVES
 from optlayers.compile.semidefinite import symmetric_root
 from optlayers.modeling.atoms import ATOMS
 from optlayers.modeling.expressions import Expression, Sign
@@ -120,25 +118,6 @@ def _scalene(lifter: Lifter, e: Expression) -> Expression:
     return Expression("add", tuple(terms), {}, e.shape, e.stages, e.sign, e.origin)
 
 
-def _perspective(lifter: Lifter, e: Expression) -> Expression:
-    """Where cvxpy's own perspective is meant, its arguments become variables."""
-    if e.options["of"] in PERSPECTIVES:
-        return e
-    return with_arguments(
-        e,
-        tuple(
-            one if _is_variable(one) else lifter.auxiliary(one) for one in e.arguments
-        ),
-    )
-
-
-def _is_variable(e: Expression) -> bool:
-    if e.name == "field":
-        field = e.options["field"]
-        return field.is_variable and e.stages is None and not is_triangular(field)
-    return e.name == "auxiliary"
-
-
 def _dotsort(lifter: Lifter, e: Expression) -> Expression:
     """cvxpy takes parameters in the weights or in the vector, not in both."""
     vector, weights = e.arguments
@@ -176,7 +155,6 @@ RULES: Mapping[str, Callable[[Lifter, Expression], Expression]] = {
     "convolve": _multilinear,
     "einsum": _multilinear,
     "scalene": _scalene,
-    "perspective": _perspective,
     "dotsort": _dotsort,
     "quad_form": _quad_form,
 }

@@ -24,17 +24,16 @@ _STRUCTURAL = frozenset(("index", "next", "at", "stages", "total"))
 # Linear in the one argument that depends on variables.
 _BILINEAR = frozenset("multiply matmul vdot outer kron convolve einsum dotsort".split())
 _DIVISIONS = frozenset(("divide", "scalene"))
-_ATOMS = frozenset(
-    "square sum_squares power sqrt inv_pos exp log log1p logistic entr huber "
-    "log_sum_exp xexp var log_det tr_inv inv_prod".split()
-)
+_ATOMS = frozenset("square sum_squares power sqrt inv_pos log log1p entr".split())
 
 
 def perspective(f: Any, s: Any, f_recession: Any = None) -> Any:
     """The perspective s f(x / s) of a function of the variables; convex where f is.
 
     Args:
-        f: the expression f(x), built of variables, parameters and atoms.
+        f: the expression f(x), of variables, parameters, whatever is linear or
+            positively homogeneous (norms, maxima, ...), squares, powers 4, 8, ..., -1
+            and between 0 and 1, sqrt, inv_pos, log, log1p and entr.
         s: a scalar, nonnegative by declaration, affine in the variables; positive at
             the solution.
         f_recession: cvxpy's value of the perspective at s = 0; None only.
