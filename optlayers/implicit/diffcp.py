@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sparse
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from optlayers.errors import TransformError
+from optlayers.errors import NotSupported, TransformError
 from optlayers.programs.cone_program import ConeProgram, dense
+from optlayers.programs.cones import Cones
 
 # diffcp drops stored zeros of A, and with them their derivatives; a number that no
 # arithmetic with the data can feel keeps the entry.
@@ -34,7 +36,12 @@ def attach_diffcp(value: Tensor, program: ConeProgram, ok: Tensor) -> Tensor:
 
     Raises:
         TransformError: called under `torch.func` or `torch.compile`.
+        NotSupported: the program has power cones.
     """
+    if program.cones.power:
+        raise NotSupported(
+            'gradient="diffcp": diffcp has no power cones; use gradient="exact".'
+        )
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         raise TransformError(
             'gradient="diffcp" cannot be seen by torch.func or torch.compile; '
@@ -79,12 +86,8 @@ class _Diffcp(torch.autograd.Function):
         # Imported here: it takes a second, warns, and only this reference needs it.
         import diffcp
 
-        cones = program.cones
-        sizes = {
-            "z": cones.zero,
-            "l": cones.nonneg,
-            "q": [*cones.soc, *([q.shape[1] + 2] if root is not None else [])],
-        }
+        sizes = _sizes(program.cones, None if root is None else q.shape[1] + 2)
+        ctx.order = _row_order(program.cones, 0 if root is None else q.shape[1] + 2)
         ctx.adjoints = []
         ctx.has_root = root is not None
         for row in range(q.shape[0]):
@@ -92,7 +95,10 @@ class _Diffcp(torch.autograd.Function):
                 ctx.adjoints.append(None)
                 continue
             R = None if root is None else root[row].numpy()
-            problem = _conic(R, q[row].numpy(), A[row].numpy(), b[row].numpy())
+            rows, right, cost = _conic(
+                R, q[row].numpy(), A[row].numpy(), b[row].numpy()
+            )
+            problem = _stored(rows[ctx.order]), right[ctx.order], cost
             *_, adjoint = diffcp.solve_and_derivative(
                 *problem, sizes, mode=MODE, solve_method="CLARABEL", **ACCURACY
             )
@@ -115,8 +121,9 @@ class _Diffcp(torch.autograd.Function):
             if adjoint is not None:
                 dx = np.append(gradient[row, :n].numpy(), [0.0] * ctx.has_root)
                 dv = np.append(gradient[row, n:].numpy(), np.zeros(root_rows))
-                sparse_dA, db, dq = adjoint(dx, dv, -dv)  # v = y - s
-                dA = sparse_dA.toarray()
+                dv = dv[ctx.order]
+                sparse_dA, right, dq = adjoint(dx, dv, -dv)  # v = y - s
+                dA[ctx.order], db[ctx.order] = sparse_dA.toarray(), right
             # Rows of the cone: [1 + t; sqrt2 R x; 1 - t] = b - A [x, t].
             roots.append(-np.sqrt(2.0) * dA[m + 1 : m + 1 + n, :n])
             As.append(dA[:m, :n])
@@ -130,19 +137,45 @@ def _v(value: Tensor, q: Tensor) -> Tensor:
     return value[:, q.shape[1] :]
 
 
+def _sizes(cones: Cones, root_rows: int | None) -> dict[str, Any]:
+    """The cones in diffcp's words; those of the quadratic term end the "q"."""
+    return {
+        "z": cones.zero,
+        "l": cones.nonneg,
+        "q": [*cones.soc, *([] if root_rows is None else [root_rows])],
+        "s": list(cones.psd),
+        "ep": cones.exp,
+    }
+
+
+def _row_order(cones: Cones, root_rows: int) -> NDArray[np.int64]:
+    """Which of our rows, those of the quadratic term last, stands in each of diffcp's.
+
+    diffcp keeps the lower triangle of a matrix column by column, and the rows of the
+    quadratic term after the other second-order cones.
+    """
+    first = cones.slices["psd"].start
+    order = [np.arange(first), cones.size + np.arange(root_rows)]
+    for size in cones.psd:
+        rows, cols = np.triu_indices(size)
+        order.append(first + cols * (cols + 1) // 2 + rows)
+        first += size * (size + 1) // 2
+    return np.concatenate([*order, np.arange(first, cones.size)])
+
+
 def _conic(
     R: np.ndarray | None, q: np.ndarray, A: np.ndarray, b: np.ndarray
-) -> tuple[sparse.csc_matrix, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(A, b, c) of minimize c'z with the quadratic term as a cone in (x, t)."""
     if R is None:
-        return _stored(A), b, q
+        return A, b, q
     n, m = q.size, b.size
     rows = np.zeros((m + n + 2, n + 1))
     rows[:m, :n] = A
     rows[m, n], rows[m + n + 1, n] = -1.0, 1.0
     rows[m + 1 : m + 1 + n, :n] = -np.sqrt(2.0) * R
     right = np.concatenate([b, [1.0], np.zeros(n), [1.0]])
-    return _stored(rows), right, np.append(q, 1.0)
+    return rows, right, np.append(q, 1.0)
 
 
 def _stored(matrix: np.ndarray) -> sparse.csc_matrix:
