@@ -23,6 +23,7 @@ from optlayers.compile.coefficients import (
 )
 from optlayers.compile.columns import ColumnLayout, window
 from optlayers.compile.parametric import MINUS_ONE, ONE, Parametrics, constant
+from optlayers.compile.sparse import diagonal_form
 from optlayers.modeling.expressions import Expression
 
 # More terms than this and the expansion of a square costs more than it saves.
@@ -133,13 +134,20 @@ class AffineForms:
 
     def blocks(self, form: AffineForm) -> list["Block"]:
         """The terms of a vector form, every scale written as a matrix."""
-        return [self._block(term, form) for term in form.terms]
+        is_sparse = any(
+            term.matrix is not None and self.parametrics.sparse(term.matrix) is not None
+            for term in form.terms
+        )
+        return [self._block(term, form, is_sparse) for term in form.terms]
 
-    def _block(self, term: Term, form: AffineForm) -> "Block":
+    def _block(self, term: Term, form: AffineForm, is_sparse: bool) -> "Block":
         if term.matrix is not None:
             return Block(term.columns, term.matrix)
         size = form.shape[0] if form.shape else 1
         columns = term.columns if form.shape else term.columns[..., None]
+        if is_sparse:
+            sparse = diagonal_form(self.parametrics, term.scale, size)
+            return Block(columns, sparse.matrix)
         matrix = self.parametrics.derive(
             partial(diagonal, size=size), term.scale, shape=(size, size)
         )

@@ -1,6 +1,7 @@
 """What a declaration promises of its parameters, to be checked before every solve."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from optlayers.compile.leaves import LeafTable
 from optlayers.compile.template import LeafCheck
@@ -47,7 +48,7 @@ def leaf_checks(
         promise = PROMISES[attribute].format(text)
         check = Check(text, attribute, promise, one.ndim)
         checks.append(LeafCheck(check, position))
-    return tuple(checks)
+    return tuple(_with_patterns(declaration, checks))
 
 
 def _field_checks(field: BoundField) -> Iterator[Check]:
@@ -73,3 +74,21 @@ def _assertions(e: Expression) -> Iterator[Expression]:
         yield e
     for one in e.arguments:
         yield from _assertions(one)
+
+
+def outside(name: str) -> str:
+    """The name under which the largest entry off a parameter's pattern is given."""
+    return f"{name} outside its pattern"
+
+
+def _with_patterns(
+    declaration: Declaration, checks: Sequence[LeafCheck]
+) -> Iterator[LeafCheck]:
+    """The checks, told where sparse parameters have entries; and that they do not."""
+    patterns = {n: one.pattern for n, one in declaration.fields.items() if one.pattern}
+    for one in checks:
+        pattern = patterns.get(str(one.subject))
+        yield replace(one, check=replace(one.check, pattern=pattern))
+    for name in patterns:
+        text = declaration.fields[name].text
+        yield LeafCheck(Check(outside(name), "nonpos", text, 0), outside(name))

@@ -24,6 +24,7 @@ from optlayers.compile.conic import Piece, conic, entrywise
 from optlayers.compile.cvxpy_private import SignedParameter, SignedVariable
 from optlayers.compile.leaves import LeafTable
 from optlayers.compile.parametric import Parametrics
+from optlayers.compile.sparse import SparseForm
 from optlayers.compile.staged_atoms import NoStagedTwin, staged_twin
 from optlayers.errors import NotConvex
 from optlayers.modeling.cones import cone_names
@@ -154,6 +155,14 @@ class Lowering:
         return e.name in ("negate", "add", "transpose", "index")
 
     def _parameter(self, e: Expression) -> cp.Expression:
+        form = self.parametrics.sparse(e)
+        if form is not None:
+            return self._sparse(form)
+        if e.name == "matmul" and any(map(self.parametrics.sparse, e.arguments)):
+            product = self.parametrics.derive(
+                torch.matmul, *e.arguments, shape=e.shape, sign=e.sign
+            )
+            return self.lower(product)
         if self.parametrics.is_constant(e):
             return cp.Constant(self.parametrics.array(e))
         if self._is_affine_in_leaves(e):
@@ -166,6 +175,17 @@ class Lowering:
                 e.shape, f"leaf_{position}", e.sign, self.parametrics.is_symmetric(e)
             )
         return known
+
+    def _sparse(self, form: SparseForm) -> cp.Expression:
+        """A sparse matrix: scipy's if it is constant, else its entries put in place."""
+        pattern, (m, n) = form.pattern, form.pattern.shape
+        if self.parametrics.is_constant(form.values):
+            return cp.Constant(pattern.compressed(self.parametrics.array(form.values)))
+        factor, values = self.parametrics.peel(form.values)
+        places = pattern.rows.numpy() + m * pattern.cols.numpy()
+        entries = (np.full(pattern.size, factor), (places, np.arange(pattern.size)))
+        spread = sp.csc_array(entries, shape=(m * n, pattern.size))
+        return cp.reshape(spread @ self.lower(values), (m, n), order="F")
 
     def _auxiliary(self, e: Expression) -> cp.Expression:
         (argument,) = e.arguments

@@ -12,6 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from optlayers.compile.sparse import SparseForm, derive_sparse, read_sparse
+from optlayers.compile.sparse_coefficients import Pairs, meeting_pairs
+from optlayers.linalg.definite import is_semidefinite
+from optlayers.linalg.pattern import Pattern
 from optlayers.modeling.evaluate import Evaluator
 from optlayers.modeling.expressions import Expression, constant_of
 from optlayers.modeling.foreign import Slot
@@ -33,6 +37,8 @@ class Parametrics:
         self._values: dict[Expression, Tensor] = {}
         self._canonical: dict[Expression, Expression] = {}
         self._first: dict[Hashable, Expression] = {}
+        self._sparse: dict[Expression, SparseForm | None] = {}
+        self._pairs: dict[tuple[Pattern, Pattern], tuple[Pairs, Pattern]] = {}
 
     def is_parametric(self, expression: Expression) -> bool:
         """Whether a parameter, learned tensor or module occurs in it."""
@@ -66,6 +72,19 @@ class Parametrics:
         """The value of a constant expression, float64 [*shape], as numpy."""
         return self.value(expression).numpy()
 
+    def sparse(self, expression: Expression) -> SparseForm | None:
+        """An expression without variables as values on a pattern, if it is sparse."""
+        if expression not in self._sparse:
+            self._sparse[expression] = read_sparse(self, expression)
+        return self._sparse[expression]
+
+    def pairs(self, first: Pattern, second: Pattern) -> tuple[Pairs, Pattern]:
+        """The entries that meet in the product of two patterns, found once."""
+        key = (first, second)
+        if key not in self._pairs:
+            self._pairs[key] = meeting_pairs(first, second)
+        return self._pairs[key]
+
     def derive(
         self,
         function: Callable[..., Tensor],
@@ -74,7 +93,13 @@ class Parametrics:
         sign: Sign = Sign.UNKNOWN,
         origin: Origin = NOWHERE,
     ) -> Expression:
-        """The expression function(*arguments), folded if all of them are constants."""
+        """The expression function(*arguments), folded if all of them are constants.
+
+        Sparse arguments give a sparse result where the function has a rule for it.
+        """
+        sparse = derive_sparse(self, function, arguments)
+        if sparse is not None:
+            return self.canonical(sparse)
         if all(self.is_constant(one) for one in arguments):
             return constant(function(*map(self.value, arguments)), origin)
         given = tuple(map(self.canonical, arguments))
@@ -145,6 +170,9 @@ class Parametrics:
 
     def is_psd(self, expression: Expression) -> bool:
         """Whether a parameter expression is known to be positive semidefinite."""
+        form = self.sparse(expression)
+        if form is not None and self.is_constant(expression):
+            return is_semidefinite(form.pattern, self.array(form.values))
         if self.is_constant(expression):
             return is_psd_matrix(self.array(expression))
         rule = _PSD_RULES.get(expression.name)
@@ -167,6 +195,8 @@ class Parametrics:
         if expression.name == "field":
             field = expression.options["field"]
             return field.symmetric or field.psd
+        if expression.name == "pattern":
+            return self.is_symmetric(expression.arguments[0])
         return expression.ndim == 2 and self.is_psd(expression)
 
 
@@ -330,19 +360,20 @@ def _diag_is_psd(_: Parametrics, e: Expression) -> bool:
     return argument.ndim == 1 and argument.sign.is_nonneg
 
 
-def _transpose_is_psd(parametrics: Parametrics, e: Expression) -> bool:
+def _argument_is_psd(parametrics: Parametrics, e: Expression) -> bool:
     return parametrics.is_psd(e.arguments[0])
 
 
 _PSD_RULES: Mapping[str, Callable[[Parametrics, Expression], bool]] = {
     "field": _field_is_psd,
+    "pattern": _argument_is_psd,
     "assert": _assert_is_psd,
     "matmul": _matmul_is_psd,
     "add": _sum_is_psd,
     "multiply": _product_is_psd,
     "divide": _quotient_is_psd,
     "diag": _diag_is_psd,
-    "transpose": _transpose_is_psd,
+    "transpose": _argument_is_psd,
 }
 
 ONE = constant(1.0)

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import combinations_with_replacement
 
 import numpy as np
+import torch
 
 from optlayers.compile.affine_form import AffineForm, AffineForms, Block
 from optlayers.compile.coefficients import (
@@ -25,6 +26,7 @@ from optlayers.compile.coefficients import (
     weighted_total,
 )
 from optlayers.compile.parametric import ONE, Parametrics
+from optlayers.compile.sparse import is_worth_multiplying
 from optlayers.modeling.expressions import Expression
 
 # A square of fewer rows than columns has an expansion larger than itself; below this
@@ -80,7 +82,7 @@ class QuadraticSum:
             self._add_separable(form, weight)
             return True
         blocks = self.forms.blocks(form)
-        if not _is_worth_expanding(blocks):
+        if not self._is_worth_expanding(blocks):
             return False
         derive = self.parametrics.derive
         weights = () if weight is ONE else (weight,)
@@ -195,15 +197,22 @@ class QuadraticSum:
         """2 * value, one entry for each pair of columns."""
         factor, value, entries = self._bare(value, shape)
         entries = np.broadcast_to(entries, rows.shape).ravel()
-        self.P.append(
-            Contribution(rows.ravel(), cols.ravel(), value, entries, 2 * factor)
+        self._keep(
+            self.P,
+            Contribution(rows.ravel(), cols.ravel(), value, entries, 2 * factor),
         )
 
     def _add_pair(self, first: Block, second: Block, value: Expression) -> None:
         """2 * x[first]' value x[second], once or with its transpose, symmetrically."""
-        rows, cols = np.broadcast_arrays(
-            first.columns[..., :, None], second.columns[..., None, :]
-        )
+        sparse = self.parametrics.sparse(value)
+        if sparse is None:
+            rows, cols = np.broadcast_arrays(
+                first.columns[..., :, None], second.columns[..., None, :]
+            )
+        else:
+            value, pattern = sparse.values, sparse.pattern
+            rows = first.columns[..., pattern.rows.numpy()]
+            cols = second.columns[..., pattern.cols.numpy()]
         factor, value, entries = self._bare(value, value.shape)
         entries = np.broadcast_to(entries, rows.shape).ravel()
         if first is not second:
@@ -224,8 +233,33 @@ class QuadraticSum:
         number, value, entries = self._bare(value, shape)
         entries = np.broadcast_to(entries, columns.shape).ravel()
         rows = columns.ravel()
-        self.q.append(
-            Contribution(rows, np.zeros_like(rows), value, entries, number * factor)
+        self._keep(
+            self.q,
+            Contribution(rows, np.zeros_like(rows), value, entries, number * factor),
+        )
+
+    def _keep(self, where: list[Contribution], one: Contribution) -> None:
+        """Take a contribution, of a sparse matrix without its zeros."""
+        sparse = self.parametrics.sparse(one.value)
+        if sparse is None or not sparse.pattern.is_simple:
+            where.append(one)
+            return
+        numbers = sparse.pattern.find(torch.from_numpy(one.entries)).numpy()
+        kept = numbers >= 0
+        rows, cols = one.rows[kept], one.cols[kept]
+        where.append(Contribution(rows, cols, sparse.values, numbers[kept], one.factor))
+
+    def _is_worth_expanding(self, blocks: list[Block]) -> bool:
+        sparse = [self.parametrics.sparse(one.matrix) for one in blocks]
+        known = [one for one in sparse if one is not None]
+        if len(known) == len(sparse):
+            return all(
+                is_worth_multiplying(one.transposed.pattern, other.pattern)
+                for one, other in combinations_with_replacement(known, 2)
+            )
+        return all(
+            columns <= max(SMALL, 2 * rows)
+            for rows, columns in (one.matrix.shape for one in blocks)
         )
 
     def _add_number(self, value: Expression, factor: float) -> None:
@@ -287,10 +321,3 @@ def torch_sum(
 def _numbered(shape: tuple[int, ...]) -> np.ndarray:
     """The numbers of the entries of a tensor, in its shape."""
     return np.arange(int(np.prod(shape, dtype=int))).reshape(shape)
-
-
-def _is_worth_expanding(blocks: list[Block]) -> bool:
-    return all(
-        columns <= max(SMALL, 2 * rows)
-        for rows, columns in (one.matrix.shape for one in blocks)
-    )

@@ -37,10 +37,11 @@ def constrain(field: Field | BoundField) -> Constrained:
         lower = 0.0
     if field.nonpos and upper is None:
         upper = 0.0
-    if lower is None and upper is None:
-        return Constrained(_same, _symmetrize if field.symmetric else _identity)
-    fold = _Fold(lower, upper)
-    return Constrained(_same, _SymmetricFold(fold) if field.symmetric else fold)
+    fold = _identity if lower is None and upper is None else _Fold(lower, upper)
+    if not field.symmetric:
+        return Constrained(_same, fold)
+    mirror = None if field.pattern is None else field.pattern.mirror
+    return Constrained(_same, _SymmetricFold(fold, mirror))
 
 
 def check_admissible(name: str, field: Field, value: nn.Parameter) -> None:
@@ -90,10 +91,14 @@ class _Fold:
 
 @dataclass(frozen=True)
 class _SymmetricFold:
-    fold: _Fold
+    fold: Callable[[Tensor], Tensor]
+    mirror: Tensor | None
 
     def __call__(self, raw: Tensor) -> Tensor:
-        return self.fold(_symmetrize(raw))
+        if self.mirror is None:
+            return self.fold(_symmetrize(raw))
+        across = raw.index_select(-1, self.mirror.to(raw.device))
+        return self.fold((raw + across) / 2)
 
 
 def _like(bound: float | Tensor | None, raw: Tensor) -> Tensor | None:

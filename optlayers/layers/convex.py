@@ -64,6 +64,10 @@ class ConvexRoute:
         self.ndims = {
             name: len(shape) for name, shape in template.parameter_shapes.items()
         }
+        # What else is checked: the largest entry off the pattern of a sparse parameter.
+        for one in template.leaf_checks:
+            if isinstance(one.subject, str):
+                self.ndims.setdefault(one.subject, one.check.sample_ndim)
         self._plans: dict[SolveOptions, Plan] = {}
 
     def __call__(
@@ -97,7 +101,7 @@ class ConvexRoute:
             Built(*template.bind(leaves, math.prod(batch_shape))),
             build,
             inputs,
-            list(self.ndims.values()),
+            [self.ndims[name] for name in names],
             self._plan(options),
             options,
             checked=template.checked(aligned, leaves),

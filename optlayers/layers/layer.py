@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from optlayers.compile.checks import outside
 from optlayers.errors import (
     DeclarationError,
     NotConvex,
@@ -28,6 +29,7 @@ from optlayers.layers.convex import Compiled, ConvexRoute
 from optlayers.layers.explanation import Explanation
 from optlayers.layers.explanation.build import explain
 from optlayers.layers.in_cvxpy import in_cvxpy
+from optlayers.layers.patterned import as_torch, bound_entries, read_entries
 from optlayers.layers.result import Result
 
 if TYPE_CHECKING:
@@ -183,6 +185,9 @@ class Layer(nn.Module):
                 raise UnknownName(self._unknown(name))
             attribute = name if not hasattr(self, name) else f"{name}_"
             self._bound[name] = attribute
+            if declared.fields[name].pattern is not None:
+                weak |= set() if isinstance(value, Tensor) else {name}
+                value = bound_entries(name, declared.fields[name], value)
             if isinstance(value, nn.Parameter):
                 constraint = constrain(declared.fields[name])
                 check_admissible(name, declared.fields[name], value)
@@ -265,23 +270,29 @@ class Layer(nn.Module):
     def _unify(self, given: dict[str, Any]) -> dict[str, Tensor]:
         """Tensors of one dtype and device, in declared order."""
         tensors, weak = {}, set(self._weak)
+        off_pattern: dict[str, Tensor] = {}
         for name in self.problem.declared.parameter_names:
+            field = self.problem.declared.fields[name]
             if name in self._bound:
                 tensors[name] = self._read(name)
+                if field.pattern is not None:
+                    off_pattern[name] = tensors[name].new_zeros(())
                 continue
             value = given[name]
             if not isinstance(value, Tensor):
                 weak.add(name)
-                value = _tensor(name, value)
+                value = _tensor(name, as_torch(value))
             if value.is_complex():
                 raise ParameterError(
                     f"{self.problem.__name__}: {name} is complex ({value.dtype}); "
                     "every field is real. Give real and imaginary parts apart."
                 )
+            if field.pattern is not None:
+                value, off_pattern[name] = read_entries(name, field, value)
             if value.layout != torch.strided:
                 raise ParameterError(
                     f"{self.problem.__name__}: {name} is sparse ({value.layout}); give "
-                    "it dense, with .to_dense()."
+                    "it dense, with .to_dense(), or declare its pattern=."
                 )
             tensors[name] = value
         strong = [name for name in tensors if name not in weak]
@@ -300,6 +311,7 @@ class Layer(nn.Module):
                 f"{self.problem.__name__}: {first} is {dtype}; give float32 or "
                 "float64, for example with .float()."
             )
+        tensors |= {outside(name): value for name, value in off_pattern.items()}
         return tensors
 
     def _refuse_mixture(self, tensors: dict[str, Tensor], weak: set[str]) -> None:
@@ -314,7 +326,8 @@ class Layer(nn.Module):
         )
 
     def _route_for(self, parameters: dict[str, Tensor]) -> ConvexRoute:
-        shapes = {name: tuple(value.shape) for name, value in parameters.items()}
+        names = self.problem.declared.parameter_names
+        shapes = {name: tuple(parameters[name].shape) for name in names}
         key = tuple(shapes.items())
         route = self._routes.get(key)
         if route is None:

@@ -3,8 +3,12 @@
 The operators say which atom is meant; `Expression` builds it.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from typing import Any, NoReturn
+
+import numpy as np
+import scipy.sparse as sp
 
 from optlayers.errors import DeclarationError
 from optlayers.modeling.origin import Origin
@@ -47,9 +51,11 @@ class Algebra(ABC):
         return self._apply("add", other, self._apply("negate", self))
 
     def __mul__(self, other: Any) -> Any:
+        _refuse_star(other)
         return self._apply("multiply", self, other)
 
     def __rmul__(self, other: Any) -> Any:
+        _refuse_star(other)
         return self._apply("multiply", other, self)
 
     def __truediv__(self, other: Any) -> Any:
@@ -141,8 +147,15 @@ class Algebra(ABC):
     def __index__(self) -> NoReturn:
         raise _refusal("index")
 
-    def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        raise _refusal("array")
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        # scipy.sparse asks numpy what stands on the right of its operators, and leaves
+        # the operator to our side only if numpy makes one object of it (1.17).
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if not caller.startswith("scipy.sparse."):
+            raise _refusal("array")
+        boxed = np.empty((), dtype=object)
+        boxed[()] = self
+        return boxed
 
     def item(self) -> NoReturn:
         """Refused: an expression has no value while the problem is declared."""
@@ -200,6 +213,11 @@ def _reduction(axis: Any, keepdims: bool, other: dict[str, Any]) -> tuple[Any, b
             "give axis= and keepdims= only."
         )
     return axis, keepdims
+
+
+def _refuse_star(other: Any) -> None:
+    if isinstance(other, sp.spmatrix):
+        raise _refusal("star", type=type(other).__name__)
 
 
 def _refusal(what: str, **words: str) -> DeclarationError:

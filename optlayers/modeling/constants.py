@@ -73,6 +73,8 @@ def _refusal(value: Any) -> str:
     if callable(value):
         shown = getattr(value, "__name__", kind)
         return f"the function {shown} is no term; call it, as in {shown}(x)."
+    if value is NotImplemented:
+        return "scipy's S.multiply(x) cannot take an expression; write S * x."
     if value is None:
         return "None is no term; did a function forget to return its result?"
     if isinstance(value, float | np.ndarray | np.number):

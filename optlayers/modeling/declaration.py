@@ -9,7 +9,7 @@ from torch import nn
 
 from optlayers.modeling.cones import Cone
 from optlayers.modeling.constraints import Constraint
-from optlayers.modeling.expressions import Expression, as_expression
+from optlayers.modeling.expressions import Expression, as_expression, on_pattern
 from optlayers.modeling.fields import BoundField
 from optlayers.modeling.signs import Sign
 
@@ -52,9 +52,10 @@ def field_expression(bound: BoundField) -> Expression:
         sign = Sign.NONNEG
     elif bound.nonpos or (isinstance(bound.upper, float) and bound.upper <= 0):
         sign = Sign.NONPOS
-    return Expression(
+    value = Expression(
         "field", (), {"field": bound}, bound.shape, bound.stages, sign, bound.origin
     )
+    return value if bound.pattern is None else on_pattern(value, bound.pattern)
 
 
 def attribute_constraints(field: BoundField, value: Expression) -> Iterator[Constraint]:

@@ -209,6 +209,8 @@ def _line(one: Expression, slots: tuple[int, ...]) -> _Line:
         return _Learned(options["name"])
     if one.name == "constant":
         return _Constant(options["value"])
+    if one.name == "pattern":
+        return _AtomCall(options["pattern"].scatter, slots)
     if one.name == "index":
         index = tuple(_index_entry(entry) for entry in options["index"])
         return _AtomCall(partial(_entry_of, index), slots)

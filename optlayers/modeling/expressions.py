@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from optlayers.errors import DeclarationError, ShapeError
+from optlayers.linalg.pattern import Pattern
 from optlayers.modeling.algebra import Algebra
 from optlayers.modeling.atoms import ATOMS, translate
 from optlayers.modeling.constants import check_constant, constant_tensor, sign_of
@@ -29,6 +30,7 @@ from optlayers.modeling.options import is_unknown, not_static, static_option
 from optlayers.modeling.origin import Origin
 from optlayers.modeling.relations import related
 from optlayers.modeling.signs import Sign
+from optlayers.modeling.sparse import is_sparse, sparse_constant
 from optlayers.modeling.stages import at_stage, shifted, summed
 from optlayers.modeling.torch_functions import (
     refuse_access,
@@ -47,8 +49,9 @@ class Expression(Algebra):
     Structural names and their options (every other name is an atom's):
         "field" {field: BoundField}; "constant" {value: Tensor, float64 or the dtype of
         an index or mask}; "learned" {name, tensor: nn.Parameter}; "index" {index:
-        tuple}; "next" {shift}; "at" {stage}, unstaged; "stages" {index: slice or tuple
-        of ints}, unstaged, [length, *shape]; "total" {}, unstaged; "torch" {function,
+        tuple}; "pattern" {pattern: Pattern}, the sparse matrix of these values; "next"
+        {shift}; "at" {stage}, unstaged; "stages" {index: slice or tuple of ints},
+        unstaged, [length, *shape]; "total" {}, unstaged; "torch" {function,
         arguments, keywords, output, dtype}; "module" {name, module, arguments,
         keywords, output, dtype}; "assert" {attribute: nonneg, nonpos or psd}.
         `output` is the position in a returned tuple, or None.
@@ -270,6 +273,8 @@ def as_expression(value: Any) -> Expression:
     """
     if isinstance(value, Expression):
         return value
+    if is_sparse(value):
+        return _sparse_matrix(value)
     if isinstance(value, nn.Parameter):
         options = {"name": captured_name(value), "tensor": value}
         shape = tuple(value.shape)
@@ -359,7 +364,8 @@ def _called(
 
 def _as_argument(value: Any) -> Expression:
     """Like `as_expression`, but indices and masks keep their dtype."""
-    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+    is_tensor = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
+    if is_tensor and not is_sparse(value):
         try:
             check_constant(value)
         except DeclarationError as reason:
@@ -375,6 +381,38 @@ def constant_of(value: Tensor, origin: Origin) -> Expression:
     return Expression(
         "constant", (), {"value": value}, shape, None, sign_of(value), origin
     )
+
+
+def on_pattern(values: Expression, pattern: Pattern) -> Expression:
+    """The matrix with these values, [nnz], where the pattern has entries, else zero."""
+    return Expression(
+        "pattern",
+        (values,),
+        {"pattern": pattern},
+        pattern.shape,
+        None,
+        values.sign,
+        values.origin,
+    )
+
+
+def _sparse_matrix(value: Any) -> Expression:
+    """A constant held by its entries; a sparse vector is held whole."""
+    if isinstance(value, nn.Parameter):
+        raise located(
+            DeclarationError(
+                "a sparse tensor cannot be learned as it is; learn its values: declare "
+                "Parameter(..., pattern=S) and bind nn.Parameter(values)."
+            )
+        )
+    try:
+        found = sparse_constant(value)
+    except DeclarationError as reason:
+        raise located(reason) from None
+    if isinstance(found, Tensor):
+        return constant_of(found, Origin.here())
+    pattern, values = found
+    return on_pattern(constant_of(values, Origin.here()), pattern)
 
 
 def _build(name: str, *arguments: Any, **options: Any) -> Expression:

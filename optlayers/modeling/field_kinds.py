@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from optlayers.errors import DeclarationError
+from optlayers.linalg.pattern import Pattern
 from optlayers.modeling.dimensions import parse_dimensions
 from optlayers.modeling.field_words import word_refusal
 from optlayers.modeling.fields import Field, Role
 from optlayers.modeling.origin import Origin
+from optlayers.modeling.sparse import read_pattern
 
 # The five words return Any: in the body they stand for tensors, and a type checker
 # should accept arithmetic with them there.
@@ -73,6 +75,7 @@ def Parameter(
     lower: Any = None,
     upper: Any = None,
     doc: str = "",
+    pattern: Any = None,
     **others: Any,
 ) -> Any:
     """Declare a tensor that every call gives; attributes are checked at the call.
@@ -87,6 +90,9 @@ def Parameter(
         lower: least value it may take, a number or array.
         upper: largest value it may take, a number or array.
         doc: one sentence on what it is.
+        pattern: where a matrix may have entries: a sparse matrix, a boolean matrix, or
+            a pair (rows, cols). A call gives the entries [*batch, nnz] row by row, or
+            the matrix.
         **others: refused, with what to write instead.
 
     Raises:
@@ -105,6 +111,7 @@ def Parameter(
         None,
         doc,
         others,
+        pattern,
     )
 
 
@@ -201,6 +208,7 @@ def _field(
     start: Any,
     doc: str,
     others: Mapping[str, Any],
+    pattern: Any = None,
 ) -> Field:
     origin = Origin.here()
     if others:
@@ -211,6 +219,10 @@ def _field(
         lower = _number("lower", lower)
         upper = _number("upper", upper)
         start = _number("start", start)
+        if pattern is not None:
+            pattern = read_pattern(pattern, dims)
+            lower = _on_pattern("lower", lower, pattern)
+            upper = _on_pattern("upper", upper, pattern)
     except DeclarationError as reason:
         raise DeclarationError(f"{origin.place}: {role.value}: {reason}") from None
     return Field(
@@ -225,7 +237,23 @@ def _field(
         start=start,
         doc=doc,
         origin=origin,
+        pattern=pattern,
     )
+
+
+def _on_pattern(
+    attribute: str, bound: float | Tensor | None, pattern: Pattern
+) -> float | Tensor | None:
+    """A bound of the entries of a sparse parameter, from one of the matrix."""
+    if not isinstance(bound, Tensor):
+        return bound
+    try:
+        return pattern.gather(bound.expand(pattern.shape))
+    except RuntimeError:
+        raise DeclarationError(
+            f"{attribute} has shape {list(bound.shape)}, the pattern "
+            f"{list(pattern.shape)}."
+        ) from None
 
 
 def _number(attribute: str, value: Any) -> float | Tensor | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from optlayers.errors import DeclarationError, ShapeError
+from optlayers.linalg.pattern import Pattern
 from optlayers.modeling.dimensions import Dimension
 from optlayers.modeling.origin import NOWHERE, Origin
 
@@ -59,6 +60,7 @@ class Field:
         start: first guess, a number or tensor, or None.
         doc: the user's sentence on it.
         origin: where it was declared.
+        pattern: where a sparse parameter has entries; bounds are then of its entries.
     """
 
     role: Role
@@ -72,8 +74,11 @@ class Field:
     start: Any = None
     doc: str = ""
     origin: Origin = NOWHERE
+    pattern: Pattern | None = None
 
     def __post_init__(self) -> None:
+        if self.pattern is not None:
+            self._check_pattern(self.pattern)
         if self.nonneg and self.nonpos:
             raise self._refusal("nonneg and nonpos leave only zero; drop one")
         square = len(self.dimensions) == 2 and len(set(self.dimensions)) == 1
@@ -94,6 +99,8 @@ class Field:
         for name in ("lower", "upper", "start"):
             value = getattr(self, name)
             words += [f"{name}={_number_text(value)}"] if value is not None else []
+        if self.pattern is not None:
+            words.append(f"pattern={self.pattern.size} entries")
         return f"{self.role.value}({', '.join(words)})"
 
     @property
@@ -116,6 +123,8 @@ class Field:
             ShapeError: a bound or first guess does not fit the shape.
         """
         shape = tuple(dimension.size(sizes) for dimension in self.dimensions)
+        if self.pattern is not None:
+            shape = (self.pattern.size,)
         if min(shape, default=0) < 0:
             raise ShapeError(f"{name} = {self.text} would have shape {list(shape)}.")
         for attribute in ("lower", "upper", "start"):
@@ -140,7 +149,34 @@ class Field:
             text=self.text,
             dimensions=self.dimensions,
             origin=self.origin,
+            pattern=self.pattern,
         )
+
+    def pattern_sizes(self) -> dict[str, int]:
+        """The named sizes that the pattern fixes."""
+        if self.pattern is None:
+            return {}
+        pairs = zip(self.dimensions, self.pattern.shape, strict=True)
+        return {one.name: one.solve(size) or 0 for one, size in pairs if one.name}
+
+    def _check_pattern(self, pattern: Pattern) -> None:
+        shape = list(pattern.shape)
+        if len(self.dimensions) != 2:
+            raise self._refusal(
+                f'a pattern {shape} is that of a matrix; declare two axes, as in "m n"'
+            )
+        sizes: dict[str, int] = {}
+        for axis, size in zip(self.dimensions, shape, strict=True):
+            own = axis.solve(size)
+            if own is None or sizes.setdefault(axis.name or "", own) != own:
+                raise self._refusal(f"the pattern is {shape}, which does not fit")
+            if axis.name is None:
+                sizes.pop("")
+        if (self.symmetric or self.psd) and pattern.mirror is None:
+            raise self._refusal(
+                "the pattern is not symmetric; give the entries of both triangles, as "
+                "in pattern=S + S.T"
+            )
 
     def _check_fit(
         self, name: str, attribute: str, shape: tuple[int, ...], steps: int | None
@@ -174,6 +210,7 @@ class BoundField:
         nonneg, nonpos, symmetric, psd: declared attributes.
         lower, upper, start: as declared: number, float64 tensor or None.
         doc: the user's sentence on it.
+        pattern: where a sparse parameter has entries; its shape is then [nnz].
         text: the declaration's source, e.g. `Variable("n", nonneg=True)`.
         dimensions: the axes as they were declared.
         origin: where it was declared.
@@ -194,6 +231,7 @@ class BoundField:
     text: str = ""
     dimensions: tuple[Dimension, ...] = ()
     origin: Origin = NOWHERE
+    pattern: Pattern | None = None
 
     @property
     def is_variable(self) -> bool:

@@ -139,6 +139,8 @@ def describe(expression: "Expression") -> str:
         return expression.options["field"].name
     if expression.name == "learned":
         return expression.options["name"]
+    if expression.name == "pattern" and expression.arguments[0].name == "field":
+        return describe(expression.arguments[0])
     if expression.name == "constant" and not expression.shape:
         return f"{expression.options['value'].item():g}"
     if expression.name == "negate":

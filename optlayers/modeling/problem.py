@@ -38,6 +38,7 @@ class DeclaredProblem:
         parameter_names: the fields a call gives, in order.
         variable_names: the fields the solver chooses, in order.
         dimension_names: the named sizes, in the order they are first met.
+        pattern_sizes: those that patterns fix.
         uses_stages: whether it has a State or Control, so that steps= is needed.
     """
 
@@ -61,6 +62,7 @@ class DeclaredProblem:
         self.variable_names = tuple(n for n, one in declared if one.role.is_variable)
         sizes = (name for _, one in declared for name in one.dimension_names)
         self.dimension_names = tuple(dict.fromkeys(sizes))
+        self.pattern_sizes = infer_sizes(self.name, self.fields, {}, {})
         self.uses_stages = any(one.role.is_staged for _, one in declared)
         self.__wrapped__ = function
         self.__name__ = self.name
@@ -73,7 +75,8 @@ class DeclaredProblem:
     @property
     def is_sized(self) -> bool:
         """Whether all sizes are numbers, so that it can be traced as it stands."""
-        return not self.dimension_names and not self.uses_stages
+        is_known = all(name in self.pattern_sizes for name in self.dimension_names)
+        return is_known and not self.uses_stages
 
     @property
     def traced(self) -> tuple[Declaration, ...]:
@@ -104,7 +107,9 @@ class DeclaredProblem:
             DeclarationError: a size is missing, or the body is no declaration.
             ShapeError: shapes in the body do not fit.
         """
-        known = check_sizes(self.name, self.dimension_names, sizes or {})
+        given = {**self.pattern_sizes, **(sizes or {})}
+        known = check_sizes(self.name, self.dimension_names, given)
+        infer_sizes(self.name, self.fields, {}, known)
         steps = self._check_steps(steps)
         objects = referenced(self.function)
         marks = tuple(id(one) for one in objects.values())

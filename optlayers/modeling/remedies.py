@@ -29,6 +29,11 @@ _SAYINGS = {
         "an expression cannot be an index or a count, it has no value while the "
         "problem is declared.\n  Index with numbers; for sizes use x.shape."
     ),
+    "star": (
+        "* with a scipy {type} is the matrix product to scipy and entry by entry "
+        "here.\n  Write S @ x for the product; for entries make S a sparse array, as "
+        "in sp.csr_array(S) * x."
+    ),
     "array": (
         "an expression cannot become a numpy array, it has no value while the problem "
         "is declared.\n  Use operators, torch functions, or the atoms of optlayers."

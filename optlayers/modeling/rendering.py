@@ -171,6 +171,7 @@ def _trial(
     problem: "DeclaredProblem", size: int, stride: int, steps: int
 ) -> Declaration | None:
     sizes = {n: size + stride * k for k, n in enumerate(problem.dimension_names)}
+    sizes |= problem.pattern_sizes
     try:
         return problem.trace(sizes, steps if problem.uses_stages else None)
     except Exception:
@@ -180,7 +181,7 @@ def _trial(
 
 def _signature(problem: "DeclaredProblem", notation: Notation) -> Sheet:
     """What can be said of a body that ran at no sizes yet: its fields."""
-    sizes = dict.fromkeys(problem.dimension_names, _SIZES[0])
+    sizes = dict.fromkeys(problem.dimension_names, _SIZES[0]) | problem.pattern_sizes
     fields = {n: one.bind(n, sizes, 2) for n, one in problem.fields.items()}
     on = Formulas(notation, RULES, 2)
     return Sheet(
@@ -336,7 +337,8 @@ def _listed(on: Formulas, one: BoundField) -> str:
 
 
 def _space(on: Formulas, one: BoundField, by_name: bool) -> str:
-    sizes = [str(size) for size in one.shape]
+    shape = one.shape if one.pattern is None else one.pattern.shape
+    sizes = [str(size) for size in shape]
     if by_name:
         sizes = [str(dimension) for dimension in one.dimensions]
     mark = "+" if one.nonneg or one.psd else "-" if one.nonpos else ""

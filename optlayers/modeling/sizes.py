@@ -56,8 +56,19 @@ def infer_sizes(
     """
     sizes = dict(known)
     source = {one: f"{one}={size} was given" for one, size in known.items()}
+    for parameter, field in fields.items():
+        for dimension, size in field.pattern_sizes().items():
+            if sizes.setdefault(dimension, size) != size:
+                raise ShapeError(
+                    f"{name}: the pattern of {parameter} = {field.text} makes "
+                    f"{dimension}={size}, but {source[dimension]}."
+                )
+            reason = f"the pattern of {parameter} ({field.text}) makes it {size}"
+            source.setdefault(dimension, reason)
     for parameter, shape in shapes.items():
         field = fields[parameter]
+        if field.pattern is not None:
+            continue
         declared = f"{name}: {parameter} was declared {field.text}, given {list(shape)}"
         count = len(field.dimensions)
         if len(shape) < count:

@@ -102,6 +102,14 @@ def _entry(on: Formulas, entry: Any) -> str:
     return on.notation.ellipsis
 
 
+def _pattern(on: Formulas, e: Expression) -> Piece:
+    (values,) = e.arguments
+    if values.name != "constant":
+        return on.write(values)
+    sizes = "x".join(map(str, e.shape))
+    return Piece(on.notation.word(f"sparse[{sizes}]"))
+
+
 def _inside(on: Formulas, e: Expression) -> Piece:
     return on.write(e.arguments[0])
 
@@ -138,6 +146,7 @@ STRUCTURE: Mapping[str, Rule] = {
     "total": _total,
     "index": _index,
     "assert": _inside,
+    "pattern": _pattern,
     "torch": _torch,
     "module": _module,
 }

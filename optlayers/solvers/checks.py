@@ -4,13 +4,15 @@ The common case, all samples right, costs one reduction a check.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from optlayers.linalg.definite import is_semidefinite, is_symmetric
+from optlayers.linalg.pattern import Pattern
 from optlayers.solution import Status
 
 Attribute = Literal[
@@ -35,6 +37,7 @@ class Check:
         text: the declaration, such as 'Parameter("n", nonneg=True)'.
         sample_ndim: the number of axes of one sample.
         bound: the limit of "lower" and "upper", broadcast over the sample.
+        pattern: of a sparse matrix, of which a sample holds the entries only.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Check:
     text: str
     sample_ndim: int
     bound: Any = None
+    pattern: Pattern | None = None
 
     def holds(self, value: NDArray[Any]) -> bool:
         """Whether all samples keep the promise; cheap when they do."""
@@ -80,6 +84,9 @@ class Check:
         if not np.isfinite(one).all():
             worst = np.unravel_index(np.argmin(np.isfinite(one)), one.shape)
             fault = f"is {one[worst]}"
+        elif self.pattern is not None and self.attribute in ("symmetric", "psd"):
+            dense = self.pattern.compressed(one).toarray()
+            return replace(self, pattern=None, sample_ndim=2).describe(dense, 0)
         elif self.attribute == "psd" and self._is_symmetric(one[None])[0]:
             lowest = np.linalg.eigvalsh(one)[0]
             return f"{self.name} has eigenvalue {lowest:.3g}, declared {self.text}"
@@ -103,6 +110,9 @@ class Check:
         if self.attribute == "finite":
             return _all_entries(np.isfinite(samples))
         samples = self._samples(samples)
+        if self.pattern is not None and self.attribute in ("symmetric", "psd"):
+            keeps = [self._is_right(self.pattern, one) for one in samples]
+            return np.array(keeps, dtype=bool)
         if self.attribute == "symmetric":
             return self._is_symmetric(samples)
         if self.attribute == "psd":
@@ -126,6 +136,13 @@ class Check:
             case "symmetric" | "psd":
                 return np.abs(one - one.T)
         return np.where(np.isfinite(one), 0.0, 1.0)
+
+    def _is_right(self, pattern: Pattern, values: NDArray[Any]) -> bool:
+        """Whether the sparse matrix of these entries is symmetric, or semidefinite."""
+        tolerance = ROUNDINGS * float(np.finfo(values.dtype).eps)
+        if self.attribute == "psd":
+            return is_semidefinite(pattern, values, tolerance)
+        return is_symmetric(pattern, values, tolerance)
 
     def _is_symmetric(self, samples: NDArray[Any]) -> Flags:
         if samples.size == 0:
