@@ -8,11 +8,14 @@ import warnings
 import cvxpy as cp
 import numpy as np
 import pytest
+from cvxpy.atoms.affine.index import special_index
+from cvxpy.atoms.affine.wraps import nonneg_wrap
 from cvxpy.lin_ops import lin_utils
 from cvxpy.lin_ops.lin_op import CONSTANT_ID as CVXPY_CONSTANT_ID
 from cvxpy.reductions.cvx_attr2constr import CvxAttr2Constr
 from cvxpy.reductions.dcp2cone.dcp2cone import Dcp2Cone
 from cvxpy.reductions.solvers.solving_chain import resolve_and_build_chain
+from cvxpy.settings import PARAM_PREFIX, VAR_PREFIX
 
 from optlayers.compile.assembly import CONSTANT_ID
 from optlayers.compile.cvxpy_private import (
@@ -344,3 +347,46 @@ def test_powers_are_cones_or_their_rational_approximation_as_asked():
         form = cone_form(cp.Problem(cp.Minimize(objective), [x >= 1]))
         found = {name for name in ("soc", "power") if getattr(form, name)}
         assert found == cones, VERSION
+
+
+# ---- what `ol.from_cvxpy` reads of expression trees ----------------------------------
+
+
+def test_names_that_nobody_gave_are_prefix_and_number():
+    x, p = cp.Variable(), cp.Parameter()
+    assert (x.name(), p.name()) == (f"{VAR_PREFIX}{x.id}", f"{PARAM_PREFIX}{p.id}")
+
+
+def test_an_index_keeps_the_key_as_it_was_written():
+    x = cp.Variable((3, 2))
+    assert x[1:, 0]._orig_key == (slice(1, None, None), 0)
+    assert isinstance(x[[0, 2]], special_index) and x[[0, 2]].key == [0, 2]
+
+
+def test_atoms_keep_their_options_as_attributes():
+    x = cp.Variable(3)
+    assert cp.power(x, 3).p.value == 3 and cp.power(x, 3).max_denom == 1024
+    assert cp.pnorm(x, 3).original_p == 3
+    assert cp.huber(x, 2).M.value == 2
+    assert cp.sum_largest(x, 2).k == 2
+    assert list(cp.geo_mean(x, p=[1, 2, 1]).p) == [1, 2, 1]
+    assert cp.reshape(x, (3, 1), order="F").order == "F"
+
+
+def test_a_range_is_a_wrapped_difference_of_max_and_min():
+    x = cp.Variable(3)
+    wrapped = cp.ptp(x)
+    assert isinstance(wrapped, nonneg_wrap)
+    largest, negative = wrapped.args[0].args
+    assert largest.args[0] is negative.args[0].args[0] is x
+
+
+def test_a_sparsity_pattern_is_kept_as_indices():
+    rows, columns = cp.Variable((2, 2), sparsity=[(0, 1), (1, 0)]).sparse_idx
+    assert (list(rows), list(columns)) == ([0, 1], [1, 0])
+
+
+def test_a_matrix_above_zero_is_less_a_negative_zero():
+    X = cp.Variable((2, 2))
+    first, second = (X >> 0).args[0].args
+    assert first is X and second.is_zero()

@@ -12,6 +12,7 @@ from cvxpy.atoms.affine.add_expr import AddExpression
 from cvxpy.atoms.affine.binary_operators import DivExpression, MulExpression
 from cvxpy.atoms.affine.broadcast_to import broadcast_to
 from cvxpy.atoms.affine.concatenate import Concatenate
+from cvxpy.atoms.affine.conv import conv
 from cvxpy.atoms.affine.diag import diag_mat, diag_vec
 from cvxpy.atoms.affine.hstack import Hstack
 from cvxpy.atoms.affine.index import index, special_index
@@ -335,7 +336,7 @@ RULES: Mapping[type, Rule] = {
     cp.dotsort: _same("dotsort"),
     cp.kron: _same("kron"),
     cp.convolve: _same("convolve"),
-    cp.atoms.affine.conv.conv: _same("convolve"),
+    conv: _same("convolve"),
     Trace: _same("trace"),
     cp.lambda_max: _same("lambda_max"),
     cp.lambda_sum_largest: _same("lambda_sum_largest", "k"),

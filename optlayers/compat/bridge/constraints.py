@@ -61,7 +61,7 @@ def _semidefinite(constraint: Any, to: Translator) -> Constraint:
     return relate("<<", np.zeros(matrix.shape), matrix)
 
 
-def _without_zero(e: cp.Expression) -> cp.Expression:
+def _without_zero(e: Any) -> cp.Expression:
     """X of the X + -0 that cvxpy makes of X >> 0."""
     if type(e).__name__ == "AddExpression" and len(e.args) == 2:
         first, second = e.args

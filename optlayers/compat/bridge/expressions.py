@@ -75,7 +75,7 @@ class Translator:
         return known
 
 
-def _arguments(node: cp.Expression) -> list[cp.Expression]:
+def _arguments(node: Any) -> list[cp.Expression]:
     """What a node is applied to, expressions kept beside its arguments included."""
     if isinstance(node, cp.Variable | cp.Parameter | cp.Constant):
         return []

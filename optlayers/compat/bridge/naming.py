@@ -35,7 +35,7 @@ def name_leaves(
         DeclarationError: an object that is not in the problem or is given twice, a
             missing parameter, two objects of one name, or a name that is taken.
     """
-    chosen = {
+    chosen: dict[Kind, list[tuple[str | None, Leaf]]] = {
         "variables": _ordered(problem.variables(), variables, "variables"),
         "parameters": _ordered(problem.parameters(), parameters, "parameters"),
     }
@@ -89,14 +89,12 @@ def _ordered(
 
 
 def _pairs(given: Given) -> Iterator[tuple[str | None, Any]]:
-    if given is None:
-        return
     if isinstance(given, Mapping):
         yield from given.items()
-        return
-    if isinstance(given, cp.Expression):
-        given = [given]
-    yield from ((None, one) for one in given)
+    elif isinstance(given, cp.Expression):
+        yield None, given
+    else:
+        yield from ((None, one) for one in given or ())
 
 
 def _counted(letter: str, taken: set[str]) -> Iterator[str]:
