@@ -11,10 +11,12 @@ from torch.testing import assert_close
 import optlayers as ol
 from optlayers import Parameter, Variable, minimize
 from optlayers.errors import OrderError, SolveError
+from optlayers.testing.cone_zoo import CONIC
 from optlayers.testing.zoo import portfolio, project
 from tests.layers.declared import box, regulator
 
 DOUBLE = {"dtype": torch.float64}
+CLOSE = {"rtol": 0, "atol": 1e-9}  # a residual of 1e-11 and its condition
 
 
 def call(rows=3) -> dict:
@@ -170,6 +172,48 @@ def test_second_derivatives_of_a_second_order_cone_program():
 
     assert gradcheck(outputs, inputs, atol=1e-6)
     assert gradgradcheck(outputs, inputs, atol=1e-4)
+
+
+@pytest.mark.parametrize("specimen", CONIC, ids=lambda one: one.name)
+def test_transforms_take_every_cone(specimen):
+    layer = specimen.problem.layer(order=2)
+    given = specimen.batch(2, seed=5)
+    (first, *_) = given
+    (variable,) = specimen.problem.declared.variable_names
+
+    def solve(moved, row):
+        return layer(**row | {first: moved})[variable]
+
+    rows = [{name: value[i] for name, value in given.items()} for i in range(2)]
+    apart = torch.stack([solve(row[first], row) for row in rows])
+    assert_close(torch.func.vmap(solve)(given[first], given), apart, **CLOSE)
+    row = rows[0]
+    reverse = torch.func.jacrev(solve)(row[first], row)
+    assert_close(torch.func.jacfwd(solve)(row[first], row), reverse, **CLOSE)
+    # Second derivatives against differences of the first ones along a direction.
+    generator = torch.Generator().manual_seed(6)
+    direction = torch.randn(row[first].shape, generator=generator, **DOUBLE)
+
+    def slopes(moved):
+        return torch.func.grad(lambda m: solve(m, row).cos().sum())(moved)
+
+    _, second = torch.func.jvp(slopes, (row[first],), (direction,))
+    step = 1e-5 * direction
+    difference = (slopes(row[first] + step) - slopes(row[first] - step)) / 2e-5
+    assert_close(second, difference, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("specimen", CONIC, ids=lambda one: one.name)
+def test_every_cone_compiles_without_a_break(specimen):
+    layer, given = specimen.problem.layer(), specimen.batch(2, seed=5)
+    (variable,) = specimen.problem.declared.variable_names
+
+    def solve(**row):
+        return layer(**row)[variable]
+
+    compiled = torch.compile(solve, fullgraph=True, backend="aot_eager")
+    assert_close(compiled(**given), solve(**given), **CLOSE)
 
 
 @pytest.mark.parametrize("output", ["x", "objective"])
