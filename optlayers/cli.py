@@ -1,4 +1,4 @@
-"""The command line: `optlayers demo` and `optlayers solvers`."""
+"""The command line: `optlayers demo`, `optlayers solvers`, `optlayers explain`."""
 
 import importlib
 from pathlib import Path
@@ -48,3 +48,22 @@ def solvers() -> None:
         for name in registry.names(kind.value):
             table.add_row(kind.value, name, missing.get(name, "ready"))
     Console().print(table)
+
+
+@app.command()
+def explain(
+    problem: Annotated[str, typer.Argument(help="Where it is, as in planner:mpc.")],
+    sizes: Annotated[
+        list[str] | None, typer.Argument(help="Its sizes, as in n=4 steps=20.")
+    ] = None,
+) -> None:
+    """Show the tree of reasons of a declared problem."""
+    module, _, name = problem.partition(":")
+    pairs = (one.partition("=") for one in sizes or [])
+    try:
+        found = getattr(importlib.import_module(module), name)
+        explained = found.explain(**{key: int(value) for key, _, value in pairs})
+    except (ImportError, AttributeError, ValueError) as reason:
+        typer.echo(f"{problem}: {reason}")
+        raise typer.Exit(1) from reason
+    Console().print(explained)

@@ -180,11 +180,9 @@ def _asked(program: Program) -> Iterator[tuple[str, Solver | None, str]]:
             reason = solver.refuses(program)
         except Exception as error:
             # A third party's fault must not keep the others from being asked.
+            solver = None
             reason = f"failed when asked ({type(error).__name__}: {error})."
-        if reason is None:
-            yield name, solver, ""
-        else:
-            yield name, None, reason
+        yield (name, solver, "") if reason is None else (name, None, reason)
 
 
 def _all_refused(program: Program, refusals: list[str]) -> str:

@@ -47,3 +47,17 @@ def test_without_a_command_help_is_shown(run):
     output = run().output
     assert "demo" in output
     assert "solvers" in output
+
+
+def test_explain_shows_the_reasons_of_a_problem(run):
+    result = run("explain", "optlayers.testing.zoo:relu", "n=3")
+    assert result.exit_code == 0
+    assert "relu (n = 3)" in result.output
+    assert "x.nonneg: constant <= affine" in result.output
+
+
+def test_explain_says_what_is_missing(run):
+    for wrong in (["optlayers.testing.zoo:relu"], ["no_module:x"], ["optlayers:nil"]):
+        result = run("explain", *wrong)
+        assert result.exit_code == 1
+        assert wrong[0] in result.output

@@ -114,7 +114,7 @@ def _parts(template: ConvexTemplate) -> Iterator[LoweredPart]:
         for name in template.column_names
         if name.startswith("auxiliary of ")
     )
-    for name in dict.fromkeys([*rows, *template.duals, *auxiliary]):
+    for name in dict.fromkeys(["objective", *template.duals, *rows, *auxiliary]):
         found = rows.get(name, Counter())
         cones = (ConeRows(one, numbers[name][one], found[one]) for one in found)
         yield LoweredPart(name, tuple(cones), auxiliary[name])

@@ -14,6 +14,7 @@ from cvxpy.atoms.atom import Atom
 from optlayers.compile.chains import with_balanced_sums
 from optlayers.compile.cvxpy_private import CVXPY_LOCK
 from optlayers.compile.explain import PRODUCTS, FaultSearch
+from optlayers.compile.lifting import LINEAR
 from optlayers.errors import NotConvex
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
@@ -23,10 +24,7 @@ from optlayers.modeling.inference import describe
 Curvature = Literal["constant", "affine", "convex", "concave", "unknown"]
 
 # Operations of which nothing need be said: they are linear, or only rearrange.
-_PLAIN = frozenset(
-    "field auxiliary constant learned negate add index reshape transpose next at "
-    "stages total sum mean stack concatenate hstack vstack vec".split()
-)
+_PLAIN = LINEAR | frozenset(("field", "auxiliary", "constant", "learned"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,11 +151,13 @@ def written(e: Expression) -> str:
         (inner,) = e.arguments
         text = written(inner)
         return f"-({text})" if inner.name == "add" else f"-{text}"
-    if e.name in ("field", "learned") or (e.name == "constant" and not e.shape):
+    if e.name in ("field", "learned"):
         return describe(e)
-    if e.name == "constant" and e.origin.text.count("\n") == 0:
-        source = e.origin.text
-        return source if 0 < len(source) <= 40 else "a constant"
+    if e.name == "constant":
+        # Its place is that of the operation it stands in, whose text is another.
+        value = e.options["value"]
+        is_uniform = value.numel() > 0 and bool((value == value.flatten()[0]).all())
+        return f"{value.flatten()[0].item():g}" if is_uniform else "a constant"
     return e.origin.text or f"{e.name}({', '.join(map(written, e.arguments))})"
 
 
