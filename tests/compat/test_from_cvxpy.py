@@ -7,6 +7,7 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from optlayers.compat.from_cvxpy import from_cvxpy
@@ -67,7 +68,8 @@ def dual_of(constraint: Any) -> np.ndarray:
         return np.column_stack([t, rows])
     if isinstance(constraint, cp.ExpCone | cp.PowCone3D):
         return np.stack([np.asarray(one) for one in constraint.dual_value], axis=-1)
-    return np.asarray(constraint.dual_value)
+    # cvxpy's number may have one entry where the constraint has none.
+    return np.reshape(constraint.dual_value, constraint.shape)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -358,3 +360,66 @@ def test_a_long_loop_of_terms_does_not_recurse():
         cost = cp.maximum(cost, 0.001 * x)
     problem = cp.Problem(cp.Minimize(cost), [x >= 0])
     assert from_cvxpy(problem).declared.traced[0].objective.depends_on_variables
+
+
+@pytest.mark.parametrize("p", [3, 5, -1, -2, -3, 1.5, 0.5])
+def test_powers_keep_cvxpys_domain(p):
+    x, c = cp.Variable(2, name="x"), cp.Parameter(2, name="c")
+    curved = cp.sum(cp.power(x, p))
+    cost = curved if curved.is_convex() else -curved
+    problem = cp.Problem(cp.Minimize(cost + c @ x + 0.1 * cp.sum_squares(x)), [x <= 5])
+    c.value = np.array([-1.0, 0.2]) if p > 1 else np.array([0.3, 0.6])
+    solve(problem)
+    out = from_cvxpy(problem)(c=torch.tensor(c.value))
+    assert out.objective.item() == pytest.approx(problem.value, abs=1e-6)
+    np.testing.assert_allclose(
+        out.x[x.value > 1e-3], x.value[x.value > 1e-3], atol=1e-4
+    )
+
+
+def test_quadratic_forms_of_sums_of_semidefinite_parameters_are_convex():
+    x = cp.Variable(2, name="x")
+    P, Q = (cp.Parameter((2, 2), name=name, PSD=True) for name in "PQ")
+    problem = cp.Problem(cp.Minimize(cp.quad_form(x, P + Q) - cp.sum(x)))
+    eye = torch.eye(2, dtype=torch.float64, requires_grad=True)
+    out = from_cvxpy(problem)(P=eye, Q=eye)
+    torch.testing.assert_close(out.x, torch.full((2,), 0.25, dtype=torch.float64))
+
+
+def test_power_cones_of_many_are_geometric_means():
+    W, z = cp.Variable(3, name="W"), cp.Variable(name="z")
+    top = cp.Parameter(3, name="top", value=np.array([1.0, 2.0, 3.0]))
+    cone = cp.PowConeND(W, z, np.array([0.25, 0.25, 0.5]))
+    problem = cp.Problem(cp.Maximize(z - 0.01 * cp.sum_squares(W)), [cone, W <= top])
+    solve(problem)
+    out = from_cvxpy(problem)(top=torch.tensor(top.value))
+    np.testing.assert_allclose(out.z, z.value, atol=1e-5)
+
+
+def test_geometric_programs_are_asked_for():
+    x, y = cp.Variable(pos=True, name="x"), cp.Variable(pos=True, name="y")
+    a = cp.Parameter(pos=True, name="a")
+    problem = cp.Problem(cp.Minimize(1 / (x * y)), [x + y <= a])
+    with pytest.raises(DeclarationError, match=r"geometric=True"):
+        from_cvxpy(problem)
+    given = torch.tensor(4.0, dtype=torch.float64, requires_grad=True)
+    out = from_cvxpy(problem, geometric=True)(a=given)
+    (slope,) = torch.autograd.grad(out.objective, given)
+    assert out.x.item() == pytest.approx(2)
+    assert slope.item() == pytest.approx(-8 / 4**3)
+
+
+def test_sparse_constants_are_taken():
+    x, b = cp.Variable(3, name="x"), cp.Parameter(3, name="b")
+    A = sp.csr_array(np.diag([1.0, 2.0, 4.0]))
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(A @ x - b)))
+    out = from_cvxpy(problem)(b=torch.ones(3, dtype=torch.float64))
+    np.testing.assert_allclose(out.x, [1, 0.5, 0.25], atol=1e-8)
+
+
+def test_layers_of_it_pass_through_torch_func():
+    problem, _, _ = small(x="x", y="y")
+    layer = from_cvxpy(problem).layer()
+    y = torch.tensor([[-1.0, 2.0], [3.0, -4.0]], dtype=torch.float64)
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda y: layer(y=y).x))(y)
+    torch.testing.assert_close(jacobian, torch.diag_embed((y > 0).double()))

@@ -154,10 +154,11 @@ def _quad_form(node: Any, arguments: Sequence[Expression]) -> Expression:
     if len(vector.shape) == 2:
         vector = apply("reshape", (vector,), shape=(-1,))
     P = node.args[1]
-    if P.is_nsd() and not P.is_psd() and matrix.name != "constant":
+    is_known = not P.parameters()
+    if P.is_nsd() and not P.is_psd() and not is_known:
         negative = psd_matrix(apply("negate", (_bare(matrix),)))
         return apply("negate", (apply("quad_form", (vector, negative)),))
-    if P.is_psd() and matrix.name not in ("constant", "field", "assert"):
+    if P.is_psd() and not is_known and matrix.name not in ("field", "assert"):
         # cvxpy knows it, of sums and nonnegative multiples of such matrices for one.
         matrix = psd_matrix(matrix)
     return apply("quad_form", (vector, matrix))

@@ -5,7 +5,6 @@ from typing import Any
 
 import cvxpy as cp
 import numpy as np
-import scipy.sparse as sp
 
 from optlayers.compat.bridge.atoms import OTHER_ARGUMENTS, rule_for
 from optlayers.compat.bridge.naming import describe_leaf
@@ -90,7 +89,7 @@ def _array(constant: cp.Constant) -> Any:
             f"{PLACE}: the constant {_quoted(constant)} is complex; write real and "
             "imaginary parts apart."
         )
-    return value.toarray() if sp.issparse(value) else value
+    return value
 
 
 def _unknown_atom(node: cp.Expression, root: cp.Expression) -> str:
