@@ -5,7 +5,7 @@ F(z) = [P x + q + A'y ; b - A x - s] with y = proj_{K*}(v) and s = y - v.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -124,8 +124,16 @@ class ConeProgram:
         return torch.cat([stationarity, self.b - times(self.A, x) - (y - v)], 1)
 
     def linearize(self, point: Tensor) -> DenseOperator:
-        """dF/dz at `point`, cut from every derivative."""
-        return DenseOperator.from_matrix(self.jacobian(point))
+        """dF/dz at `point`, cut from every derivative.
+
+        Its condition is inf also where a semidefinite cone has no single derivative.
+        """
+        operator = DenseOperator.from_matrix(self.jacobian(point))
+        has_kink = self.cones.has_kink(self._halves(point.detach())[1])
+        if has_kink is None:
+            return operator
+        condition = operator.condition.masked_fill(has_kink, torch.inf)
+        return replace(operator, condition=condition)
 
     def jacobian(self, point: Tensor) -> Tensor:
         """dF/dz = [P A'D ; -A I - D] at `point`, [B, n + m, n + m], detached.

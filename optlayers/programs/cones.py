@@ -131,6 +131,19 @@ class Cones:
         identity = torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
         return self.times_derivative(identity, v)
 
+    def has_kink(self, v: Tensor) -> Tensor | None:
+        """Where semidefinite cones make no single derivative, bool [B]; None: nowhere.
+
+        Such a solution lacks strict complementarity: its derivative is one of several.
+        """
+        _, *others = self._parts(v)
+        found = [
+            psd.is_kink(part.unflatten(-1, block.shape), block)
+            for block, part in zip(self.blocks, others, strict=True)
+            if block.name == "psd"
+        ]
+        return torch.stack(found).any(0) if found else None
+
     def _is_above_floor(self, linear: Tensor) -> Tensor:
         return linear > self.floor.to(linear.device)
 

@@ -271,6 +271,17 @@ def test_a_bad_sample_leaves_the_others_alone():
     assert bool(q.grad.isfinite().all()) and bool((q.grad[1] == 0).all())
 
 
+def test_a_derivative_that_is_one_of_several_is_flagged():
+    # The semidefinite X nearest to V: at an eigenvalue zero there is a kink.
+    V = torch.stack([torch.diag(torch.tensor([2.0, -1.0])), torch.diag(I2[0])])
+    q = -rows_of(V.double()).requires_grad_()
+    eye = torch.eye(3).double()
+    b = torch.zeros(2, 3).double()
+    found = functional.cone_program(eye, q, -eye, b, Cones(psd=(2,)))
+    condition = found.stats["gradient_condition"]
+    assert bool(condition[0].isfinite()) and bool(condition[1].isinf())
+
+
 def test_single_precision_and_empty_batches_are_kept():
     q, A, b, cones = random_semidefinite(2, 3, 2, seed=6)
     exact = functional.cone_program(None, q, A, b, cones).value

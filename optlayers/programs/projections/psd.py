@@ -14,6 +14,9 @@ from torch import Tensor
 from optlayers.programs.projections.block import Block
 from optlayers.programs.projections.derivatives import is_constant
 
+# An eigenvalue of a polished point is known to about a tenth of this.
+KINK = 1e-8
+
 
 def project(v: Tensor, block: Block) -> Tensor:
     """The nearest points of the cones, [B, number, size] -> [B, number, size].
@@ -44,6 +47,13 @@ def derivative(v: Tensor, block: Block) -> Tensor:
     # Divided differences of max(l, 0); one half where both eigenvalues are zero.
     slopes = (1 + at.shares()[..., layout.rows, layout.cols]) / 2
     return (T * slopes.unsqueeze(-2)) @ T.mT
+
+
+def is_kink(v: Tensor, block: Block) -> Tensor:
+    """Whether a matrix has an eigenvalue near zero, [B, number, size] -> bool [B]."""
+    sizes = _Spectrum.of(_to_matrix(v.detach(), _layout(v))).eigenvalues.abs()
+    is_small = sizes.amin(-1) <= KINK * (1 + sizes.amax(-1))
+    return is_small.any(-1)
 
 
 class _Spectrum(NamedTuple):
