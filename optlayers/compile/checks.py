@@ -7,7 +7,7 @@ from optlayers.compile.leaves import LeafTable
 from optlayers.compile.template import LeafCheck
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
-from optlayers.modeling.fields import BoundField
+from optlayers.modeling.fields import BoundField, Field
 from optlayers.modeling.inference import describe
 from optlayers.solvers.checks import Attribute, Check
 
@@ -41,7 +41,7 @@ def leaf_checks(
         LeafCheck(check, name)
         for name, field in declaration.fields.items()
         if not field.is_variable
-        for check in _field_checks(field)
+        for check in field_checks(name, field, len(field.shape))
     ]
     for one, position in asserted:
         attribute, text = one.options["attribute"], describe(one.arguments[0])
@@ -51,9 +51,14 @@ def leaf_checks(
     return tuple(_with_patterns(declaration, checks))
 
 
-def _field_checks(field: BoundField) -> Iterator[Check]:
-    """Its attributes; each implies that all entries are finite."""
-    ndim = len(field.shape)
+def field_checks(name: str, field: Field | BoundField, ndim: int) -> Iterator[Check]:
+    """What the attributes of a field promise; each implies that all are finite.
+
+    Args:
+        name: its name in the signature.
+        field: the declaration, of a parameter.
+        ndim: number of axes of one sample.
+    """
     promises: list[tuple[Attribute, object]] = []
     if field.nonneg:
         promises.append(("nonneg", None))
@@ -66,7 +71,7 @@ def _field_checks(field: BoundField) -> Iterator[Check]:
     if field.upper is not None:
         promises.append(("upper", field.upper))
     for attribute, bound in promises or [("finite", None)]:
-        yield Check(field.name, attribute, field.text, ndim, bound)
+        yield Check(name, attribute, field.text, ndim, bound)
 
 
 def _assertions(e: Expression) -> Iterator[Expression]:

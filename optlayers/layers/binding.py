@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from optlayers.compile.checks import field_checks
 from optlayers.errors import InvalidDataError
 from optlayers.modeling.fields import BoundField, Field
 
@@ -48,23 +49,12 @@ def check_admissible(name: str, field: Field, value: nn.Parameter) -> None:
     """Refuse a start outside the declaration, which its map would move silently.
 
     Raises:
-        InvalidDataError: an entry breaks a sign or bound of the field.
+        InvalidDataError: it is not finite, or breaks an attribute of the field.
     """
-    for attribute, bound, sign in (
-        ("nonneg", 0.0 if field.nonneg else None, 1),
-        ("nonpos", 0.0 if field.nonpos else None, -1),
-        ("lower", field.lower, 1),
-        ("upper", field.upper, -1),
-    ):
-        if bound is None:
-            continue
-        limit = torch.as_tensor(bound, dtype=value.dtype, device=value.device)
-        excess = sign * (value.detach() - limit)
-        if bool((excess < 0).any()):
-            raise InvalidDataError(
-                f"{name} is {value.detach().flatten()[excess.flatten().argmin()]:.6g}, "
-                f"declared {field.text} ({attribute}); start it inside."
-            )
+    start = value.detach().cpu().numpy()
+    for check in field_checks(name, field, len(field.dimensions)):
+        if not check.holds(start):
+            raise InvalidDataError(f"{check.describe(start, 0)}; start it inside.")
 
 
 @dataclass(frozen=True)

@@ -229,8 +229,15 @@ def test_names_of_modules_may_be_parameters():
 
 
 def test_a_learned_parameter_must_start_inside_its_declaration():
-    with pytest.raises(InvalidDataError, match=r"w is -1.*nonneg"):
+    with pytest.raises(InvalidDataError, match=r"w\[1\] is -1.*nonneg.*inside"):
         box.layer(w=nn.Parameter(torch.tensor([1.0, -1.0, 2.0])))
+
+    @ol.problem
+    def metric(x=Variable("2"), Q=Parameter("2 2", psd=True)):
+        return minimize(ol.quad_form(x, Q) + ol.sum(x))
+
+    with pytest.raises(InvalidDataError, match="Q has eigenvalue -1.*inside"):
+        metric.layer(Q=nn.Parameter(torch.tensor([[0.0, 1.0], [1.0, 0.0]])))
 
 
 def test_an_empty_dimension_is_named():
