@@ -43,7 +43,7 @@ def main():
     # Logarithms keep both positive.
     guess = nn.Parameter(torch.zeros(2, **double))
     optimizer = torch.optim.LBFGS(
-        [guess], max_iter=12, line_search_fn="strong_wolfe", tolerance_change=1e-12
+        [guess], max_iter=20, line_search_fn="strong_wolfe", tolerance_change=1e-12
     )
 
     def loss():

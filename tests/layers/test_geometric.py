@@ -432,3 +432,60 @@ def test_a_network_of_positive_output_may_be_a_parameter():
         torch.autograd.grad(out.x.sum(), network.weight)[0],
         torch.autograd.grad(weight.rsqrt().sum(), network.weight)[0],
     )
+
+
+# ---- atoms that constraints on new unknowns express ----------------------------------
+
+
+def test_differences_bounded_below_have_a_closed_form():
+    """x = 1 / (1 - a) and y = a (1 - x a / 4)."""
+
+    @ol.problem(geometric=True)
+    def apart(x=Variable(), y=Variable(), a=Parameter()):
+        return minimize(
+            x + 1 / y,
+            one=x * ol.one_minus_pos(a * ol.sqrt(x) / ol.sqrt(x)) >= 1,
+            two=y <= ol.diff_pos(a, a**2 * x / 4),
+        )
+
+    a = tensor([0.2, 0.3, 0.5]).requires_grad_()
+    out = apart(a=a)
+    # The larger x is, the smaller y: both constraints are active.
+    x = 1 / (1 - a)
+    y = a - a**2 * x / 4
+    assert_close(out.x, x, rtol=1e-8, atol=0)
+    assert_close(out.y, y, rtol=1e-8, atol=0)
+    found = torch.autograd.grad(out.objective.sum(), a, retain_graph=True)
+    assert_close(found, torch.autograd.grad((x + 1 / y).sum(), a), rtol=1e-7, atol=0)
+    assert_close(out.dual.two.detach(), (1 / y**2).detach(), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("atom", "closed"),
+    [
+        (lambda X: ol.sum(ol.eye_minus_inv(X / 10)), lambda X: inverse(X / 10).sum()),
+        (
+            lambda X: ol.sum(ol.resolvent(X, 10.0)),
+            lambda X: inverse(X / 10).sum() / 10,
+        ),
+        (ol.pf_eigenvalue, lambda X: torch.linalg.eigvals(X).abs().max()),
+    ],
+)
+def test_functions_of_positive_matrices_take_their_values(atom, closed):
+    @ol.problem(geometric=True)
+    def least(X=Variable("3 3"), floor=Parameter("3 3")):
+        return minimize(atom(X), floor=X >= floor)
+
+    generator = torch.Generator().manual_seed(5)
+    floor = 0.5 + torch.rand(2, 3, 3, generator=generator, **DOUBLE)
+    out = least(floor=floor.requires_grad_())
+    expected = torch.stack([closed(one) for one in floor])
+    assert_close(out.objective, expected, rtol=1e-6, atol=0)
+    (found,) = torch.autograd.grad(out.objective.sum(), floor)
+    expected = torch.autograd.grad(expected.sum(), floor)[0]
+    assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    assert_close(out.dual.floor, found, rtol=1e-5, atol=1e-7)
+
+
+def inverse(X):
+    return torch.linalg.inv(torch.eye(3, **DOUBLE) - X)
