@@ -3,6 +3,8 @@
 As in `zoo.py`: declared twice, with data whose solutions are strictly complementary.
 """
 
+from typing import Any
+
 import cvxpy as cp
 import numpy as np
 
@@ -59,7 +61,8 @@ def _cvxpy_entropy(values: Arrays) -> Reference:
     p = cp.Variable(4)
     mass, mean = cp.sum(p) == 1, values["a"] @ p <= values["level"]
     gain = values["c"] @ p + cp.sum(cp.entr(p))
-    problem = cp.Problem(cp.Maximize(gain), [mass, mean])
+    constraints: list[Any] = [mass, mean]  # may be bool to a type checker
+    problem = cp.Problem(cp.Maximize(gain), constraints)
     return Reference(problem, {"p": p}, {"mass": mass, "mean": mean})
 
 

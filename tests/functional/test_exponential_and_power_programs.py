@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import optlayers as ol
-from optlayers import Parameter, Variable, maximize, minimize
+from optlayers import Parameter, Variable, minimize
 from optlayers.programs.cones import Cones
 
 ACCURACY = 1e-6  # of gradients, relative to the largest
@@ -198,16 +198,25 @@ def test_fifteen_projections_on_a_power_cone(exponent):
     compare(x, true, [y])
 
 
-@ol.problem
-def in_a_cubic_ball(x=Variable("n"), y=Parameter("n"), r=Parameter(nonneg=True)):
-    return maximize(-ol.sum_squares(x - y), ball=ol.norm(x, 3) <= r)
-
-
 def test_fifteen_projections_on_the_ball_of_the_three_norm():
+    # |x|_3 <= r where some t has sum t = r and |x_i| <= t_i^(1/3) r^(2/3).
     y = (4 * normal(15, 4, seed=14)).requires_grad_()
     r = (1 + normal(15, seed=15).square() / 4).requires_grad_()
-    found = in_a_cubic_ball(y=y, r=r)
+    P = torch.diag(torch.tensor([2.0] * 4 + [0.0] * 4).double())
+    A = torch.zeros(13, 8).double()
+    A[0, 4:] = 1
+    for i in range(4):  # rows (t_i, r, x_i)
+        A[1 + 3 * i, 4 + i] = A[3 + 3 * i, i] = -1
+    is_r = torch.tensor([1.0, *[0.0, 1.0, 0.0] * 4]).double()
+    found = ol.functional.cone_program(
+        P,
+        torch.cat([-2 * y, torch.zeros(15, 4).double()], 1),
+        A,
+        r[:, None] * is_r,
+        Cones(zero=1, power=(1 / 3,) * 4),
+    )
     assert float(found.stats["residual"].max()) < RESIDUAL
+    x = found.value[:, :4]
 
     def size(x):
         return x.abs().pow(3).sum().pow(1 / 3)
@@ -217,5 +226,7 @@ def test_fifteen_projections_on_the_ball_of_the_three_norm():
         slope = 2 * (x - y) + price * torch.func.grad(size)(x)
         return torch.cat([slope, (size(x) - r)[None]])
 
-    point = torch.cat([found.x, found.dual.ball[:, None]], 1)
+    # At the sphere x'grad|x| = |x| = r.
+    price = (2 * (y - x) * x).sum(1) / r
+    point = torch.cat([x, price[:, None]], 1)
     compare(point, zero_of(conditions, point, y, r), [y, r])
