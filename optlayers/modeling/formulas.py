@@ -116,6 +116,8 @@ _USUAL: Mapping[Any, Any] = {
     "M": 1,
     "ddof": 0,
     ("diag", "k"): 0,
+    ("triu", "k"): 0,
+    ("tril", "k"): 0,
     ("diff", "k"): 1,
 }
 

@@ -11,6 +11,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import optlayers as ol
+from optlayers import Variable, minimize
+from optlayers.errors import OptlayersError
 from optlayers.modeling.atoms import ATOMS
 from tests.layers.atom_problems import PROBLEMS, AtomProblem
 
@@ -48,6 +51,18 @@ def weighted(out) -> torch.Tensor:
 def test_every_atom_has_a_problem():
     assert {problem.name for problem in PROBLEMS} | GEOMETRIC == set(ATOMS)
     assert len(set(map(str, PROBLEMS))) == len(PROBLEMS)
+
+
+@pytest.mark.parametrize("name", sorted(GEOMETRIC))
+def test_atoms_of_geometric_programs_are_refused_elsewhere_with_a_word(name):
+    @ol.problem
+    def program(X=Variable("2 2", nonneg=True)):
+        more = {"diff_pos": (X,), "resolvent": (3.0,)}.get(name, ())
+        arguments = (np.ones((2, 2)), X) if name == "gmatmul" else (X, *more)
+        return minimize(ol.sum(getattr(ol, name)(*arguments)))
+
+    with pytest.raises(OptlayersError, match=r"@ol.problem\(geometric=True\)"):
+        program()
 
 
 # Clarabel says so where 1e-11 is out of reach; how far it came is what is asserted.

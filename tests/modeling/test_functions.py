@@ -150,3 +150,39 @@ def test_smooth_functions_are_torchs():
     for name in TORCHS:
         assert_close(getattr(ol, name)(x), getattr(torch, name)(x))
     assert_close(ol.cos(0), torch.tensor(1.0))
+
+
+def test_axes_are_moved_as_numpy_moves_them():
+    cube = torch.arange(6.0).reshape(1, 2, 3)
+    assert_close(ol.swapaxes(cube, 0, -1), cube.swapaxes(0, -1))
+    assert_close(ol.moveaxis(cube, 0, 2), cube.movedim(0, 2))
+    assert_close(ol.moveaxis(cube, (0, 1), (2, 0)), cube.movedim((0, 1), (2, 0)))
+    assert_close(ol.permute_dims(cube, (2, 0, 1)), cube.permute(2, 0, 1))
+    assert_close(ol.squeeze(cube), cube[0])
+    assert_close(ol.squeeze(cube, 0), cube[0])
+    assert_close(ol.expand_dims(cube, -1), cube.unsqueeze(-1))
+    with pytest.raises(ShapeError, match=r"axis 1 of \[1, 2, 3\] is not of size 1"):
+        ol.squeeze(cube, 1)
+
+
+def test_columns_are_convolved_to_a_column():
+    left, right = torch.tensor([[1.0], [2.0]]), torch.tensor([3.0, 4.0])
+    assert_close(ol.conv(left, right), torch.tensor([[3.0], [10.0], [8.0]]))
+    assert_close(ol.conv(left[:, 0], right), torch.tensor([3.0, 10.0, 8.0]))
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x, s: ol.perspective(ol.exp(x), s), "no perspective that is known"),
+        (lambda x, s: ol.perspective(x**2, x[0]), "needs a nonnegative s"),
+        (lambda x, s: ol.perspective(1.0, s), "needs a function of the variables"),
+        (lambda x, s: ol.perspective(x**2, s, 0.0), "takes no f_recession"),
+    ],
+)
+def test_perspectives_that_have_no_meaning_are_refused(function, words):
+    def body(x=Variable("2"), s=Variable(nonneg=True)):
+        return minimize(ol.sum(function(x, s)))
+
+    with pytest.raises(DeclarationError, match=words):
+        built(body)

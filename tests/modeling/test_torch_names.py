@@ -48,6 +48,11 @@ SAID = [
     (lambda x, u, M: functional.linear(u, x, torch.ones(2)), "add"),
     (lambda x, u, M: torch.outer(u, u), "outer"),
     (lambda x, u, M: torch.kron(x, M), "kron"),
+    (lambda x, u, M: torch.einsum("ij,j->i", x, u), "einsum"),
+    (lambda x, u, M: torch.movedim(x, 0, 1), "transpose"),
+    (lambda x, u, M: torch.triu(x, diagonal=1), "triu"),
+    (lambda x, u, M: x.tril(-1), "tril"),
+    (lambda x, u, M: torch.broadcast_to(u, (2, *u.shape)), "broadcast_to"),
     (lambda x, u, M: torch.sum(x), "sum"),
     (lambda x, u, M: torch.sum(x, 0), "sum"),
     (lambda x, u, M: torch.sum(x, dim=(0, 1), keepdim=True), "sum"),
@@ -115,7 +120,6 @@ KEPT = [
     lambda x, u, M: functional.softplus(x, beta=2),
     lambda x, u, M: torch.sum(x, dtype=torch.float64),
     lambda x, u, M: torch.sin(x),
-    lambda x, u, M: torch.einsum("ij,j->i", x, u),
 ]
 
 

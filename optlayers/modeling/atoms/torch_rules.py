@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
+import torch
+
 Build = Callable[..., Any]
 Rule = Callable[..., Any]
 
@@ -300,6 +302,38 @@ def permute(build: Build, input: Any, *dims: Any, **other: Any) -> Any:
     if len(dims) == 1 and not isinstance(dims[0], int):
         dims = dims[0]
     return build("transpose", input, axes=tuple(dims))
+
+
+def move_axes(build: Build, input: Any, source: Any, destination: Any) -> Any:
+    """With axes at other places, the others kept in their order."""
+    # A tensor whose axes tell by their sizes which they are.
+    marked = torch.empty(tuple(range(len(input.shape))), device="meta")
+    return permute(
+        build, input, tuple(torch.movedim(marked, source, destination).shape)
+    )
+
+
+def triangle(name: str) -> Rule:
+    """The part of a matrix on one side of a diagonal."""
+
+    def rule(build: Build, input: Any, diagonal: int = 0) -> Any:
+        if len(input.shape) != 2:
+            raise Unlike
+        return build(name, input, k=diagonal)
+
+    return rule
+
+
+def broadcast_to(build: Build, input: Any, size: Any) -> Any:
+    """Entries repeated to fill a shape."""
+    return build("broadcast_to", input, shape=tuple(size))
+
+
+def einsum(build: Build, equation: str, *operands: Any) -> Any:
+    """Sums of products over repeated subscripts."""
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
+    return build("einsum", *operands, subscripts=equation)
 
 
 def diag(build: Build, input: Any, diagonal: int = 0) -> Any:

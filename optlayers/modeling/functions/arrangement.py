@@ -210,7 +210,7 @@ def moveaxis(expr: Any, source: Any, destination: Any) -> Any:
     """
     shape = tuple(as_term(expr).shape)
     # A tensor whose axes tell by their sizes which they are.
-    marked = torch.empty(range(len(shape)), device="meta")
+    marked = torch.empty(tuple(range(len(shape))), device="meta")
     return transpose(expr, tuple(torch.movedim(marked, source, destination).shape))
 
 
