@@ -4,7 +4,7 @@ With w = -v the projection onto the dual cone is minus that of w onto the polar 
 the curved part w = a g(r) + b d(r) with g = (r, 1, e^r) in the cone, d = (1, 1 - r,
 -e^-r) in its polar and a, b >= 0, so that one number r is to be found.
 Source: Friberg, "Projection onto the exponential cone: a univariate root-finding
-problem" (2021), Theorem 3.2.
+problem" (2021).
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from optlayers.programs.projections.block import Block
 
-# Measured on 10^7 points of every scale and next to every boundary: 14 reach rounding.
+# Measured on 6e5 points of every scale and next to every boundary: 13 reach rounding.
 ITERATIONS = 16
 # Each Newton step on the number r doubles the orders of derivatives that are right: two
 # give three.

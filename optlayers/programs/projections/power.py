@@ -3,7 +3,7 @@
 With w = -v = p - y, p in the cone and y in its dual, the number to be found is the
 share p_z / w_z; given it, p_x and y_x are the roots of p_x - y_x = w_x and p_x y_x =
 a p_z y_z. Source: Hien, "Differential properties of Euclidean projection onto power
-cone" (2015), Proposition 2.2.
+cone" (2015).
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from optlayers.programs.projections.block import Block
 
-# Measured on 10^6 points of every scale, exponent and next to every boundary.
+# Reaches rounding on 4e5 points of every scale, exponent and next to every boundary.
 ITERATIONS = 20
 # Each Newton step on the share doubles the orders of derivatives that are right: two
 # give three.
@@ -179,7 +179,7 @@ def _locate(v: Tensor, a: Tensor) -> _Place:
 def _level_slope(x: Tensor, y: Tensor, a: Tensor) -> Tensor:
     """The derivative of y_z in w_z at w_z = 0, where x and y have unlike signs.
 
-    Hien (2015), Theorem 2.6: it depends on whether the exponent of the negative one
+    The limit of the equations as w_z goes to 0: it depends on whether the exponent of the negative one
     exceeds one half.
     """
     exponent = torch.where(x < 0, a, 1 - a)
