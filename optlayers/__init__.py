@@ -9,6 +9,7 @@ from optlayers import errors, functional, registry, solvers
 from optlayers.compat.compare import Comparison, compare
 from optlayers.compat.from_cvxpy import from_cvxpy
 from optlayers.layers import Layer, Multipliers, Problem, Result, problem
+from optlayers.linalg.pattern import PatternMatrix
 from optlayers.modeling.field_kinds import Control, Parameter, State, Time, Variable
 from optlayers.modeling.functions import (
     abs,
@@ -148,6 +149,7 @@ __all__ = [
     "Layer",
     "Multipliers",
     "Parameter",
+    "PatternMatrix",
     "Problem",
     "Result",
     "Solution",

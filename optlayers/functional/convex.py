@@ -4,7 +4,7 @@ Batch first everywhere; any number of leading batch dimensions, which broadcast.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,15 @@ from optlayers.errors import ParameterError, ShapeError
 from optlayers.functional.differentiate import Built, differentiable_solve
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import make_plan
-from optlayers.programs.cone_program import ConeProgram
+from optlayers.functional.sparse import (
+    all_places,
+    check_triangles,
+    matrix,
+    pattern_of,
+    split,
+    stacked_places,
+)
+from optlayers.programs.cone_program import ConeProgram, Matrix, Positions
 from optlayers.programs.cones import Cones
 from optlayers.solution import Solution
 from optlayers.solvers.checks import Check
@@ -24,11 +32,11 @@ from optlayers.solvers.plan import OnFailure, Plan
 
 
 def quadratic_program(
-    Q: Tensor,
+    Q: Matrix,
     q: Tensor,
-    G: Tensor | None = None,
+    G: Matrix | None = None,
     h: Tensor | None = None,
-    A: Tensor | None = None,
+    A: Matrix | None = None,
     b: Tensor | None = None,
     *,
     solver: Any = "auto",
@@ -37,6 +45,9 @@ def quadratic_program(
     order: int = 1,
 ) -> Solution:
     """Minimize x'Q x / 2 + q'x subject to G x <= h and A x = b.
+
+    Q, G and A may be sparse tensors, shared by the batch, or `PatternMatrix`es, whose
+    entries may differ; they stay sparse, and so do their gradients.
 
     Args:
         Q: symmetric positive semidefinite, [*batch, n, n].
@@ -65,27 +76,36 @@ def quadratic_program(
     _both_or_none("G", G, "h", h)
     _both_or_none("A", A, "b", b)
     given = {"Q": Q, "q": q, "G": G, "h": h, "A": A, "b": b}
-    tensors = {name: value for name, value in given.items() if value is not None}
+    tensors, places = split({n: v for n, v in given.items() if v is not None})
     n = q.shape[-1]
     k = 0 if h is None else h.shape[-1]
     p = 0 if b is None else b.shape[-1]
     _check_shapes(
         tensors,
         {"Q": (n, n), "q": (n,), "G": (k, n), "h": (k,), "A": (p, n), "b": (p,)},
+        places,
     )
     cones = _polyhedral(p, k)
-    plan = _quadratic_plan(cones, n, options)
+    rows_place = _rows_place(places, (p, n), (k, n))
+    plan = _quadratic_plan(cones, n, options, tuple(places.items()), rows_place)
     names = tuple(tensors)
 
     def build(inputs: Sequence[Tensor], batch: int) -> Built:
         part = dict(zip(names, inputs, strict=True))
-        rows, right = _stack(part, "A", "G"), _stack(part, "b", "h")
+        if rows_place is not None:
+            part |= {
+                name: part[name].flatten(-2)
+                for name in ("A", "G")
+                if name in part and name not in places
+            }
+        axis = -2 if rows_place is None else -1
+        rows, right = _stack(part, "A", "G", axis), _stack(part, "b", "h", -1)
         if rows is None or right is None:
             rows, right = part["q"].new_zeros(0, n), part["q"].new_zeros(0)
         program = ConeProgram(
-            P=part["Q"],
+            P=matrix(part["Q"], places.get("Q")),
             q=_rows(part["q"], batch),
-            A=rows,
+            A=matrix(rows, rows_place),
             b=_rows(right, batch),
             cones=cones,
         )
@@ -97,13 +117,14 @@ def quadratic_program(
         plan,
         options,
         {"equalities": (0, p), "inequalities": (p, p + k)},
+        places,
     )
 
 
 def cone_program(
-    P: Tensor | None,
+    P: Matrix | None,
     q: Tensor,
-    A: Tensor,
+    A: Matrix,
     b: Tensor,
     cones: Cones,
     *,
@@ -113,6 +134,9 @@ def cone_program(
     order: int = 1,
 ) -> Solution:
     """Minimize x'P x / 2 + q'x subject to A x + s = b, s in K.
+
+    P and A may be sparse tensors, shared by the batch, or `PatternMatrix`es, whose
+    entries may differ; they stay sparse, and so do their gradients.
 
     Args:
         P: symmetric positive semidefinite, [*batch, n, n], or None.
@@ -137,24 +161,24 @@ def cone_program(
         solver=solver, tolerance=tolerance, on_failure=on_failure, order=order
     )
     given = {"P": P, "q": q, "A": A, "b": b}
-    tensors = {name: value for name, value in given.items() if value is not None}
+    tensors, places = split({n: v for n, v in given.items() if v is not None})
     n, m = q.shape[-1], cones.size
-    _check_shapes(tensors, {"P": (n, n), "q": (n,), "A": (m, n), "b": (m,)})
-    plan = _cone_plan(cones, n, P is not None, options)
+    _check_shapes(tensors, {"P": (n, n), "q": (n,), "A": (m, n), "b": (m,)}, places)
+    plan = _cone_plan(cones, n, P is not None, options, tuple(places.items()))
     names = tuple(tensors)
 
     def build(inputs: Sequence[Tensor], batch: int) -> Built:
         part = dict(zip(names, inputs, strict=True))
         program = ConeProgram(
-            P=part.get("P"),
+            P=matrix(part["P"], places.get("P")) if "P" in part else None,
             q=_rows(part["q"], batch),
-            A=part["A"],
+            A=matrix(part["A"], places.get("A")),
             b=_rows(part["b"], batch),
             cones=cones,
         )
         return Built(program, program.q.new_zeros(batch))
 
-    return _solve(build, tensors, plan, options, {"y": (0, m)}, with_slack=True)
+    return _solve(build, tensors, plan, options, {"y": (0, m)}, places, with_slack=True)
 
 
 def _both_or_none(one: str, first: Any, other: str, second: Any) -> None:
@@ -166,9 +190,21 @@ def _both_or_none(one: str, first: Any, other: str, second: Any) -> None:
 
 
 def _check_shapes(
-    tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]]
+    tensors: dict[str, Tensor],
+    expected: dict[str, tuple[int, ...]],
+    places: Mapping[str, Positions],
 ) -> None:
+    for name, place in places.items():
+        if place.shape != expected[name]:
+            raise ShapeError(
+                f"{name} is {list(place.shape)}; it must be {list(expected[name])} to "
+                f"fit q {list(tensors['q'].shape)}."
+            )
+        if name in ("Q", "P"):
+            check_triangles(name, place)
     for name, value in tensors.items():
+        if name in places:
+            continue
         tail = expected[name]
         if tuple(value.shape[value.ndim - len(tail) :]) != tail or value.ndim < len(
             tail
@@ -187,13 +223,29 @@ def _check_shapes(
         raise ParameterError(f"q is {tensors['q'].dtype}; give float32 or float64.")
 
 
-def _stack(part: dict[str, Tensor], first: str, second: str) -> Tensor | None:
+def _rows_place(
+    places: Mapping[str, Positions], equal: tuple[int, int], below: tuple[int, int]
+) -> Positions | None:
+    """Where the rows of A and G have entries; None if both are dense."""
+    if "A" not in places and "G" not in places:
+        return None
+    shapes = {"A": equal, "G": below}
+    found = [
+        places.get(name) or all_places(shape)
+        for name, shape in shapes.items()
+        if shape[0]
+    ]
+    return stacked_places(*found) if len(found) == 2 else found[0]
+
+
+def _stack(
+    part: dict[str, Tensor], first: str, second: str, axis: int
+) -> Tensor | None:
     """Rows of both, the batched shape winning."""
     found = [part[name] for name in (first, second) if name in part]
     if len(found) < 2:
         return found[0] if found else None
     one, other = found
-    axis = -2 if first.isupper() else -1
     if one.ndim < other.ndim:
         one = one.expand(other.shape[0], *one.shape)
     elif other.ndim < one.ndim:
@@ -211,9 +263,10 @@ def _solve(
     plan: Plan,
     options: SolveOptions,
     rows: dict[str, tuple[int, int]],
+    places: Mapping[str, Positions],
     with_slack: bool = False,
 ) -> Solution:
-    ndims = {name: 2 if name.isupper() else 1 for name in tensors}
+    ndims = {n: 2 if n.isupper() and n not in places else 1 for n in tensors}
     aligned, batch_shape = align(tensors, ndims)
     dtype = tensors["q"].dtype
     inputs = [value.double() for value in aligned.values()]
@@ -248,7 +301,13 @@ def _polyhedral(equalities: int, inequalities: int) -> Cones:
 
 
 @cache
-def _quadratic_plan(cones: Cones, n: int, options: SolveOptions) -> Plan:
+def _quadratic_plan(
+    cones: Cones,
+    n: int,
+    options: SolveOptions,
+    places: tuple[tuple[str, Positions], ...],
+    rows_place: Positions | None,
+) -> Plan:
     """One plan per shape and options, kept: compiled code refers to it by number."""
     ndims = {"Q": 2, "q": 1}
     ndims |= {"G": 2, "h": 1} if cones.nonneg else {}
@@ -259,12 +318,20 @@ def _quadratic_plan(cones: Cones, n: int, options: SolveOptions) -> Plan:
         options,
         subject="quadratic_program",
         row_names=("equalities",) * cones.zero + ("inequalities",) * cones.nonneg,
-        checks=_checks(ndims, "Q"),
+        checks=_checks(ndims, "Q", dict(places)),
+        P_place=dict(places).get("Q"),
+        A_place=rows_place,
     )
 
 
 @cache
-def _cone_plan(cones: Cones, n: int, has_P: bool, options: SolveOptions) -> Plan:
+def _cone_plan(
+    cones: Cones,
+    n: int,
+    has_P: bool,
+    options: SolveOptions,
+    places: tuple[tuple[str, Positions], ...],
+) -> Plan:
     ndims = {"P": 2} if has_P else {}
     ndims |= {"q": 1, "A": 2, "b": 1}
     rows = [
@@ -278,28 +345,46 @@ def _cone_plan(cones: Cones, n: int, has_P: bool, options: SolveOptions) -> Plan
         options,
         subject="cone_program",
         row_names=tuple(rows),
-        checks=_checks(ndims, "P"),
+        checks=_checks(ndims, "P", dict(places)),
         has_P=has_P,
+        P_place=dict(places).get("P"),
+        A_place=dict(places).get("A"),
     )
 
 
-def _checks(ndims: dict[str, int], quadratic: str) -> tuple[Check, ...]:
-    return tuple(
-        Check(name, "psd", "positive semidefinite", ndim)
-        if name == quadratic
-        else Check(name, "finite", "finite", ndim)
-        for name, ndim in ndims.items()
-    )
+def _checks(
+    ndims: dict[str, int], quadratic: str, places: Mapping[str, Positions]
+) -> tuple[Check, ...]:
+    found = []
+    for name, ndim in ndims.items():
+        attribute = "psd" if name == quadratic else "finite"
+        text = "positive semidefinite" if name == quadratic else "finite"
+        pattern = pattern_of(places.get(name))
+        ndim = ndim if pattern is None else 1
+        found.append(Check(name, attribute, text, ndim, pattern=pattern))
+    return tuple(found)
 
 
 def _plan(
-    cones: Cones, n: int, options: SolveOptions, *, has_P: bool = True, **named: Any
+    cones: Cones,
+    n: int,
+    options: SolveOptions,
+    *,
+    has_P: bool = True,
+    P_place: Positions | None = None,
+    A_place: Positions | None = None,
+    **named: Any,
 ) -> Plan:
     empty = torch.zeros(1, n, dtype=torch.float64)
+
+    def zeros(place: Positions | None, *shape: int) -> Matrix:
+        size = shape if place is None else place.rows.shape
+        return matrix(empty.new_zeros(size), place)
+
     program = ConeProgram(
-        P=empty.new_zeros(n, n) if has_P else None,
+        P=zeros(P_place, n, n) if has_P else None,
         q=empty,
-        A=empty.new_zeros(cones.size, n),
+        A=zeros(A_place, cones.size, n),
         b=empty.new_zeros(1, cones.size),
         cones=cones,
     )

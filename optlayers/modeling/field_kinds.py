@@ -220,7 +220,7 @@ def _field(
         upper = _number("upper", upper)
         start = _number("start", start)
         if pattern is not None:
-            pattern = read_pattern(pattern, dims)
+            pattern = read_pattern(pattern, dimensions)
             lower = _on_pattern("lower", lower, pattern)
             upper = _on_pattern("upper", upper, pattern)
     except DeclarationError as reason:

@@ -13,6 +13,7 @@ from torch import Tensor
 from optlayers.errors import DeclarationError
 from optlayers.linalg.pattern import Pattern
 from optlayers.modeling.constants import check_constant
+from optlayers.modeling.dimensions import Dimension
 
 
 def is_sparse(value: Any) -> bool:
@@ -62,13 +63,14 @@ def sparse_constant(value: Any) -> tuple[Pattern, Tensor] | Tensor:
     return pattern, torch.from_numpy(entries.data)
 
 
-def read_pattern(value: Any, text: str) -> Pattern:
+def read_pattern(value: Any, dimensions: tuple[Dimension, ...]) -> Pattern:
     """The positions that `pattern=` names, sorted row by row.
 
     Args:
         value: a sparse matrix (its stored entries), a boolean matrix, or a pair (rows,
             cols) of index sequences.
-        text: the dimensions as declared, for messages.
+        dimensions: as declared. A pair takes its size from those that are numbers, and
+            reaches as far as its largest index along the others.
 
     Raises:
         DeclarationError: something that names no positions in a matrix.
@@ -83,7 +85,8 @@ def read_pattern(value: Any, text: str) -> Pattern:
         rows, cols = (np.asarray(one) for one in value)
         are_indices = rows.dtype.kind in "iu" and cols.dtype.kind in "iu"
         if rows.ndim == 1 and rows.shape == cols.shape and are_indices:
-            return _checked(rows, cols, (-1, -1))
+            fixed = [one.offset if one.name is None else -1 for one in dimensions]
+            return _checked(rows, cols, (*fixed, -1, -1)[:2])
     mask = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
     if isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.ndim == 2:
         return _checked(*mask.nonzero(), mask.shape)
@@ -92,7 +95,7 @@ def read_pattern(value: Any, text: str) -> Pattern:
         kind = f"{kind} of {mask.dtype} {list(mask.shape)}"
     raise DeclarationError(
         f"pattern={kind} names no positions; give a sparse matrix, a boolean matrix "
-        f"such as A != 0, or a pair (rows, cols) of indices, for {text!r}."
+        f"such as A != 0, or a pair (rows, cols) of indices."
     )
 
 
@@ -103,10 +106,16 @@ def _checked(rows: Any, cols: Any, shape: tuple[int, ...]) -> Pattern:
         )
     if min(rows.min(), cols.min()) < 0:
         raise DeclarationError("a pattern counts rows and columns from zero up.")
-    m, n = shape
-    if m < 0:
-        m, n = int(rows.max()) + 1, int(cols.max()) + 1
-    return Pattern.row_major(rows, cols, (int(m), int(n)))
+    m, n = (
+        int(size) if size >= 0 else int(one.max()) + 1
+        for size, one in zip(shape, (rows, cols), strict=True)
+    )
+    if rows.max() >= m or cols.max() >= n:
+        raise DeclarationError(
+            f"the pattern reaches row {rows.max()} and column {cols.max()}, the "
+            f"parameter is {[m, n]}."
+        )
+    return Pattern.row_major(rows, cols, (m, n))
 
 
 def _as_scipy(value: Any) -> Any:
