@@ -21,8 +21,12 @@ def perspective_of(atoms: Mapping[str, Atom]) -> Atom:
     Args:
         atoms: the other rows by name.
     """
-    functions = (partial(function, atoms) for function in (_value, _shape, _sign))
-    return Atom("perspective", *functions)
+    return Atom(
+        "perspective",
+        partial(_value, atoms),
+        partial(_shape, atoms),
+        partial(_sign, atoms),
+    )
 
 
 def _value(
