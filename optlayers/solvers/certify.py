@@ -21,6 +21,7 @@ POLISH_STEPS = 2
 # need several, and derivatives are taken at the point that is found.
 POLISH_REQUIRED = 1e-9
 POLISH_MOST_STEPS = 15
+POLISH_GAIN = 0.1
 POLISH_LENGTHS = (0.5, 0.25, 0.1, 0.02)
 # A step factorizes a dense matrix of order n + m: beyond this order it would take more
 # time than the solve, and batches are cut into pieces of so many numbers.
@@ -75,14 +76,15 @@ def polish(
         return point, residual
     pending = (residual > target) & residual.isfinite()
     for number in range(POLISH_MOST_STEPS):
-        if number == POLISH_STEPS:
-            target = max(target, POLISH_REQUIRED)
         indices = (pending & (residual > target)).nonzero()[:, 0]
         if len(indices) == 0:
             break
         for some in indices.split(1 + POLISH_NUMBERS // (1 + order**2)):
             better, lower = _improved(program.select(some), point[some], residual[some])
-            pending[some] = lower < residual[some]
+            # Past the first steps what is good enough is only pursued while it pays.
+            is_coasting = (lower <= POLISH_REQUIRED) & (number + 1 >= POLISH_STEPS)
+            worth = torch.where(is_coasting, POLISH_GAIN, 1.0) * residual[some]
+            pending[some] = lower < worth
             point = point.index_copy(0, some, better)
             residual = residual.index_copy(0, some, lower)
     return point, residual
