@@ -21,7 +21,7 @@ POLISH_STEPS = 2
 # need several, and derivatives are taken at the point that is found.
 POLISH_REQUIRED = 1e-9
 POLISH_MOST_STEPS = 15
-POLISH_GAIN = 0.1
+POLISH_GAIN = 0.1  # below it, only while each step gains a digit
 POLISH_LENGTHS = (0.5, 0.25, 0.1, 0.02)
 # A step factorizes a dense matrix of order n + m: beyond this order it would take more
 # time than the solve, and batches are cut into pieces of so many numbers.

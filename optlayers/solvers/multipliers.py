@@ -37,7 +37,7 @@ class Multipliers(NamedTuple):
     Attributes:
         point: [B, n + m].
         is_unique: whether the multipliers of the sample are the only ones, bool [B].
-            Second-order cone rows are not examined and count as unique.
+            Rows of other cones are not examined and count as unique.
     """
 
     point: Tensor
