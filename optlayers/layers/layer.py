@@ -28,14 +28,13 @@ from optlayers.layers.binding import check_admissible, constrain
 from optlayers.layers.convex import Compiled, ConvexRoute
 from optlayers.layers.explanation import Explanation
 from optlayers.layers.explanation.build import explain
+from optlayers.layers.given import tensor_of, unified
 from optlayers.layers.in_cvxpy import in_cvxpy
 from optlayers.layers.patterned import as_torch, bound_entries, read_entries
 from optlayers.layers.result import Result
 
 if TYPE_CHECKING:
     from optlayers.layers.problem import Problem
-
-FLOATS = (torch.float32, torch.float64)
 
 
 class Layer(nn.Module):
@@ -195,7 +194,7 @@ class Layer(nn.Module):
                 continue
             if not isinstance(value, Tensor):
                 weak.add(name)
-            self.register_buffer(attribute, _tensor(name, value).detach())
+            self.register_buffer(attribute, tensor_of(name, value).detach())
         self._weak = frozenset(weak)
 
     def _capture(self) -> None:
@@ -281,7 +280,7 @@ class Layer(nn.Module):
             value = given[name]
             if not isinstance(value, Tensor):
                 weak.add(name)
-                value = _tensor(name, as_torch(value))
+                value = tensor_of(name, as_torch(value))
             if value.is_complex():
                 raise ParameterError(
                     f"{self.problem.__name__}: {name} is complex ({value.dtype}); "
@@ -295,35 +294,9 @@ class Layer(nn.Module):
                     "it dense, with .to_dense(), or declare its pattern=."
                 )
             tensors[name] = value
-        strong = [name for name in tensors if name not in weak]
         arrays = [name for name in weak if isinstance(given.get(name), np.ndarray)]
-        first = next(iter([*strong, *sorted(arrays), *tensors]), None)
-        if first is None:
-            return tensors
-        dtype, device = tensors[first].dtype, tensors[first].device
-        for name, value in tensors.items():
-            if name in weak:
-                tensors[name] = value.to(device=device, dtype=dtype)
-            elif value.dtype != dtype or value.device != device:
-                self._refuse_mixture(tensors, weak)
-        if dtype not in FLOATS:
-            raise ParameterError(
-                f"{self.problem.__name__}: {first} is {dtype}; give float32 or "
-                "float64, for example with .float()."
-            )
-        tensors |= {outside(name): value for name, value in off_pattern.items()}
-        return tensors
-
-    def _refuse_mixture(self, tensors: dict[str, Tensor], weak: set[str]) -> None:
-        listed = ", ".join(
-            f"{name} is {value.dtype} on {value.device}"
-            for name, value in tensors.items()
-            if name not in weak
-        )
-        raise ParameterError(
-            f"{self.problem.__name__}: parameters must share one dtype and device: "
-            f"{listed}. Convert with .to(...)."
-        )
+        tensors = unified(self.problem.__name__, tensors, weak, arrays)
+        return tensors | {outside(name): value for name, value in off_pattern.items()}
 
     def _route_for(self, parameters: dict[str, Tensor]) -> ConvexRoute:
         names = self.problem.declared.parameter_names
@@ -415,17 +388,3 @@ def _count(name: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise DeclarationError(f"{name}={value!r}: give a positive integer.")
     return int(value)
-
-
-def _tensor(name: str, value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    try:
-        tensor = torch.as_tensor(value)
-        is_array = isinstance(value, np.ndarray) and tensor.is_floating_point()
-        is_kept = is_array or tensor.is_complex()
-        return tensor if is_kept else tensor.to(torch.get_default_dtype())
-    except (TypeError, ValueError, RuntimeError) as reason:
-        raise ParameterError(
-            f"{name}: {type(value).__name__} is no tensor, array or number ({reason})."
-        ) from None
