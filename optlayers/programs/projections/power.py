@@ -179,8 +179,8 @@ def _locate(v: Tensor, a: Tensor) -> _Place:
 def _level_slope(x: Tensor, y: Tensor, a: Tensor) -> Tensor:
     """The derivative of y_z in w_z at w_z = 0, where x and y have unlike signs.
 
-    The limit of the equations as w_z goes to 0: it depends on whether the exponent of the negative one
-    exceeds one half.
+    The limit of the equations as w_z goes to 0: it depends on whether the exponent of
+    the negative one exceeds one half.
     """
     exponent = torch.where(x < 0, a, 1 - a)
     positive, negative = torch.maximum(x, y), -torch.minimum(x, y)
