@@ -50,9 +50,10 @@ def meeting_pairs(first: Pattern, second: Pattern) -> tuple[Pairs, Pattern]:
     width = second.shape[1]
     places = first.rows.numpy()[left] * width + second.cols.numpy()[right]
     kept, slot = np.unique(places, return_inverse=True)
-    found = np.divmod(kept, max(width, 1))
-    pattern = Pattern(*map(torch.from_numpy, found), (first.shape[0], width))
-    pairs = Pairs(*map(torch.from_numpy, (left, right, slot)), len(kept))
+    rows, cols = map(torch.from_numpy, np.divmod(kept, max(width, 1)))
+    pattern = Pattern(rows, cols, (first.shape[0], width))
+    one, other, into = map(torch.from_numpy, (left, right, slot))
+    pairs = Pairs(one, other, into, len(kept))
     return pairs, pattern
 
 

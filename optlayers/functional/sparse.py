@@ -111,11 +111,11 @@ def stacked_places(first: Positions, second: Positions) -> Positions:
 
 @lru_cache(maxsize=REMEMBERED)
 def _remembered(rows: bytes, cols: bytes, shape: tuple[int, int]) -> Positions:
-    found = (
+    row_of, col_of = (
         torch.from_numpy(np.frombuffer(one, dtype=np.int64).copy())
         for one in (rows, cols)
     )
-    return Positions(*found, shape)
+    return Positions(row_of, col_of, shape)
 
 
 def _entries(name: str, value: Tensor) -> tuple[Tensor, Positions]:

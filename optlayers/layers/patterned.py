@@ -34,13 +34,12 @@ def as_torch(value: Any) -> Any:
     """A scipy matrix as a sparse tensor; anything else as it is."""
     if not sp.issparse(value):
         return value
-    entries = sp.coo_array(value)
+    entries: Any = sp.coo_array(value)
     if entries.dtype.kind in "iub":
         entries = entries.astype(np.float64)
     indices = torch.from_numpy(np.stack(entries.coords).astype(np.int64))
     values = torch.from_numpy(np.array(entries.data))
-    size = tuple(map(int, entries.shape))
-    return torch.sparse_coo_tensor(indices, values, size, check_invariants=False)
+    return torch.sparse_coo_tensor(indices, values, value.shape, check_invariants=False)
 
 
 def read_entries(name: str, field: Field, value: Tensor) -> Entries:

@@ -42,7 +42,7 @@ def is_semidefinite(
         return True
     order = pattern.shape[0]
     shifted = (matrix + order * tolerance * size * sp.eye_array(order)).tocsc()
-    return _has_positive_pivots(shifted)
+    return _has_positive_pivots(shifted, order)
 
 
 def is_symmetric(
@@ -62,8 +62,8 @@ def is_symmetric(
     return bool(gap.max() <= tolerance * np.abs(values).max(initial=0.0))
 
 
-def _has_positive_pivots(matrix: sp.csc_array) -> bool:
-    if matrix.shape[0] <= SMALL:
+def _has_positive_pivots(matrix: sp.csc_array, order: int) -> bool:
+    if order <= SMALL:
         return _is_cholesky_possible(matrix.toarray())
     try:
         factors = splu(

@@ -58,7 +58,8 @@ class Pattern:
     @cached_property
     def transposed(self) -> "Pattern":
         """The pattern of the transpose, its entries in the same order."""
-        return Pattern(self.cols, self.rows, self.shape[::-1])
+        m, n = self.shape
+        return Pattern(self.cols, self.rows, (n, m))
 
     @cached_property
     def mirror(self) -> Tensor | None:

@@ -89,7 +89,8 @@ def read_pattern(value: Any, dimensions: tuple[Dimension, ...]) -> Pattern:
             return _checked(rows, cols, (*fixed, -1, -1)[:2])
     mask = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
     if isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.ndim == 2:
-        return _checked(*mask.nonzero(), mask.shape)
+        rows, cols = mask.nonzero()
+        return _checked(rows, cols, mask.shape)
     kind = type(value).__name__
     if isinstance(mask, np.ndarray):
         kind = f"{kind} of {mask.dtype} {list(mask.shape)}"
