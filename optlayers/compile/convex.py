@@ -24,6 +24,7 @@ from optlayers.compile.naming import Names, stage_structure
 from optlayers.compile.objective import split_objective
 from optlayers.compile.parametric import Parametrics
 from optlayers.compile.quadratic import ObjectiveParts
+from optlayers.compile.sharing import shared
 from optlayers.compile.template import ConvexTemplate
 from optlayers.errors import NotConvex, NotSupported
 from optlayers.modeling.declaration import Declaration
@@ -101,7 +102,9 @@ def _build(
     parametrics: Parametrics,
     is_isolated: bool,
 ) -> _Built:
-    leaves, lifter = LeafTable(parametrics), Lifter(parametrics)
+    sides = [side for one in declaration.constraints for side in (one.left, one.right)]
+    lifter = Lifter(parametrics, shared([*parts.rest, *sides]))
+    leaves = LeafTable(parametrics)
     lowering = Lowering(leaves, parametrics)
 
     def prepared(e: Expression) -> Expression:

@@ -42,8 +42,17 @@ _BILINEAR = frozenset("multiply matmul vdot outer kron convolve einsum".split())
 class Lifter:
     """Rewrites the expressions of one declaration, each once."""
 
-    def __init__(self, parametrics: Parametrics) -> None:
+    def __init__(
+        self, parametrics: Parametrics, shared: frozenset[Expression] = frozenset()
+    ) -> None:
+        """Begin with nothing rewritten.
+
+        Args:
+            parametrics: what is known of the parameters.
+            shared: expressions that become auxiliary variables where they are affine.
+        """
         self.parametrics = parametrics
+        self.shared = shared
         self._prepared: dict[Expression, Expression] = {}
         self._isolated: dict[Expression, Expression] = {}
         self._affine: dict[Expression, bool] = {}
@@ -59,6 +68,8 @@ class Lifter:
             rebuilt = with_arguments(e, arguments)
             rule = RULES.get(e.name)
             known = rebuilt if rule is None else rule(self, rebuilt)
+            if e in self.shared and self.is_affine(known):
+                known = self.auxiliary(known)
             self._prepared[e] = known
         return known
 
