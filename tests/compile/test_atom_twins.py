@@ -65,9 +65,10 @@ def test_twin_has_the_value_of_the_torch_function(case, generator):
 
 
 def solved_sum(case, point):
-    """Sum of the twin as a solver sees it, each variable held at its point.
+    """Optimal value that the solver reports, each variable held at its point.
 
-    Arguments that cvxpy wants constant stay constants.
+    Not `problem.value`: cvxpy computes that one from the variables' values, without
+    the cones. Arguments that cvxpy wants constant stay constants.
     """
     all_free, first_free = [True] * len(point), [True, *[False] * (len(point) - 1)]
     for free in (all_free, first_free):
@@ -85,7 +86,9 @@ def solved_sum(case, point):
         twin = cp.sum(TWINS[case.name](*leaves, **case.options))
         if twin.is_dcp():
             goal = cp.Minimize(twin) if twin.is_convex() else cp.Maximize(twin)
-            return cp.Problem(goal, held).solve(solver="CLARABEL", canon_backend="COO")
+            problem = cp.Problem(goal, held)
+            problem.solve(solver="CLARABEL", canon_backend="COO")
+            return problem.solution.opt_val
     raise AssertionError("neither convex nor concave")
 
 
