@@ -236,7 +236,7 @@ def test_a_learned_parameter_must_start_inside_its_declaration():
     def metric(x=Variable("2"), Q=Parameter("2 2", psd=True)):
         return minimize(ol.quad_form(x, Q) + ol.sum(x))
 
-    with pytest.raises(InvalidDataError, match="Q has eigenvalue -1.*inside"):
+    with pytest.raises(InvalidDataError, match=r"Q has eigenvalue -1.*inside"):
         metric.layer(Q=nn.Parameter(torch.tensor([[0.0, 1.0], [1.0, 0.0]])))
 
 
