@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 import optlayers as ol
 from optlayers.compile.geometric.compile import compile_geometric, in_log_space
-from optlayers.compile.geometric.solved import at_solution
+from optlayers.compile.geometric.solved import AtSolution
 from optlayers.errors import NotConvex
 from optlayers.modeling.evaluate import Evaluator
 from tests.compile.words import Parameter, Variable, declared, maximize, minimize
@@ -78,8 +78,8 @@ def check(verb, body):
 
     declaration = declared(problem)
     in_logs, _, _ = in_log_space(declaration)
-    logs = at_solution(in_logs).at(in_logs.objective, None)
-    own = at_solution(declaration).at(declaration.objective, None)
+    logs = AtSolution(in_logs).at(in_logs.objective, None)
+    own = AtSolution(declaration).at(declaration.objective, None)
     (found,) = Evaluator([logs])({"x": X.log(), "M": M.log(), "A": A}, {})
     (expected,) = Evaluator([own])({"x": X, "M": M, "A": A}, {})
     assert_close(found.exp(), expected, rtol=1e-12, atol=0)

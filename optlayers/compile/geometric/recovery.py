@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from optlayers.compile.geometric.relations import LogConstraint, LogObjective
-from optlayers.compile.geometric.solved import at_solution
+from optlayers.compile.geometric.solved import AtSolution
 from optlayers.compile.leaves import LeafEvaluation, LeafTable
 from optlayers.compile.outcome import Given, Named
 from optlayers.compile.parametric import Parametrics
@@ -71,7 +71,7 @@ class GeometricRecovery:
     ) -> None:
         self.names = tuple(n for n, f in declared.fields.items() if f.is_variable)
         self.sign = objective.sign
-        solved, table = at_solution(in_logs), LeafTable(Parametrics())
+        solved, table = AtSolution(in_logs), LeafTable(Parametrics())
         self.multipliers: dict[str, Multiplier] = {}
         for one in declared.constraints:
             found = constraints[one.name]

@@ -74,10 +74,5 @@ class AtSolution:
         )
 
 
-def at_solution(declaration: Declaration) -> AtSolution:
-    """The rewriting of one declaration's expressions."""
-    return AtSolution(declaration)
-
-
 def _known(field: BoundField) -> BoundField:
     return replace(field, role=Role.PARAMETER, shape=full_shape(field), knots=None)
