@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from optlayers.programs.projections.block import Block
+from optlayers.programs.projections.lines import along
 
 # Measured on 6e5 points of every scale and next to every boundary: 13 reach rounding.
 ITERATIONS = 16
@@ -76,7 +77,7 @@ def derivative(v: Tensor, block: Block) -> Tensor:
     share = b * bend_d / (a * bend_g + b * bend_d).clamp_min(_tiny(v))
     d = torch.stack([k, (1 - r) * k, -e], -1)
     m = torch.stack([E * (1 - r) + e, -(r * e + E), (square - r) * k], -1)
-    curved = _along(d) + share[..., None, None] * _along(m)
+    curved = along(d) + share[..., None, None] * along(m)
     flat = torch.diag_embed(place.kept.to(v.dtype))
     return torch.where(place.is_curved[..., None, None], curved, flat)
 
@@ -180,12 +181,6 @@ def _shares(
     a = torch.where(is_up, (z + third_up) * k, a_down)
     b = torch.where(is_up, b_up, third_down * k)
     return a, b, torch.where(is_up, third_up, third_down)
-
-
-def _along(direction: Tensor) -> Tensor:
-    """The projection onto a direction, [.., 3] -> [.., 3, 3]."""
-    unit = direction / direction.norm(dim=-1, keepdim=True).clamp_min(_tiny(direction))
-    return unit.unsqueeze(-1) * unit.unsqueeze(-2)
 
 
 def _tiny(v: Tensor) -> float:

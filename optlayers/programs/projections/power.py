@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from optlayers.programs.projections.block import Block
+from optlayers.programs.projections.lines import along
 
 # Reaches rounding on 4e5 points of every scale, exponent and next to every boundary.
 ITERATIONS = 20
@@ -85,7 +86,7 @@ def derivative(v: Tensor, block: Block) -> Tensor:
         ],
         -1,
     )
-    curved = _along(y) + share[..., None, None] * _along(m)
+    curved = along(y) + share[..., None, None] * along(m)
     return torch.where(
         place.is_curved[..., None, None], curved, torch.diag_embed(place.kept)
     )
@@ -250,12 +251,6 @@ def _exponents(v: Tensor, block: Block) -> Tensor:
 
 def _sign(z: Tensor) -> Tensor:
     return torch.where(z < 0, -1.0, 1.0).to(z.dtype)
-
-
-def _along(direction: Tensor) -> Tensor:
-    """The projection onto a direction, [.., 3] -> [.., 3, 3]."""
-    unit = direction / direction.norm(dim=-1, keepdim=True).clamp_min(_tiny(direction))
-    return unit.unsqueeze(-1) * unit.unsqueeze(-2)
 
 
 def _tiny(v: Tensor) -> float:
