@@ -28,7 +28,7 @@ def compile_geometric(declaration: Declaration) -> ConvexTemplate:
         NotConvex: it breaks the rules of disciplined geometric programming; the message
             names the first subexpression that does, where it was written, and what to
             do about it.
-        NotSupported: it needs a cone that this version has not.
+        NotSupported: it is one, but its parameters cannot be separated.
     """
     in_logs, objective, constraints = in_log_space(declaration)
     template = compile_convex(in_logs)

@@ -21,7 +21,6 @@ from optlayers.modeling.atoms.shapes import reduced_axes
 from optlayers.modeling.expressions import Expression
 
 Rule = Callable[..., Posynomial]
-Shape = tuple[int, ...]
 
 # Atoms that move entries about, and put zeros between them.
 ARRANGEMENTS = frozenset(
@@ -81,11 +80,8 @@ def _trace(_: Auxiliaries, e: Expression, x: Posynomial) -> Posynomial:
 def _cumsum(_: Auxiliaries, e: Expression, x: Posynomial) -> Posynomial:
     axis = e.options.get("axis", 0)
     places = np.moveaxis(x.numbers, axis, -1)
-    length = places.shape[-1]
-    upto, each = np.tril_indices(length)
-    taken = x.take(places[..., each])
-    rows = np.moveaxis(x.numbers, axis, -1)
-    return taken.summed(rows[..., upto], x.shape)
+    upto, each = np.tril_indices(places.shape[-1])
+    return x.take(places[..., each]).summed(places[..., upto], x.shape)
 
 
 # ---- products ------------------------------------------------------------------------
@@ -214,10 +210,6 @@ def _norm(_: Auxiliaries, e: Expression, x: Posynomial) -> Posynomial:
     return _pnorm(x, 2 if word in ("fro", "nuc") else word, e, **_axes(e))
 
 
-def _norm1(_: Auxiliaries, e: Expression, x: Posynomial) -> Posynomial:
-    return reduce_sum(x, **e.options)
-
-
 def _norm_inf(_: Auxiliaries, e: Expression, x: Posynomial) -> Posynomial:
     return extremum("max", x, e, **e.options)
 
@@ -339,7 +331,7 @@ RULES: Mapping[str, Rule] = {
     "assert": _same,
     "pnorm": _norm_of_entries,
     "norm": _norm,
-    "norm1": _norm1,
+    "norm1": _sum,
     "norm_inf": _norm_inf,
     "mixed_norm": _mixed_norm,
     "geo_mean": _geo_mean,
