@@ -35,6 +35,7 @@ def sentence_on_convexity(
 ) -> str:
     """Why a declaration was found convex, and as what it is solved."""
     kind = _kind(cones, has_quadratic)
+    article = "an" if kind.startswith("exponential") else "a"
     word = "concave" if declaration.sense == "maximize" else "convex"
     words = {
         "equation": cones.zero,
@@ -50,7 +51,7 @@ def sentence_on_convexity(
         objective = "there is no objective"
     return (
         f"{objective} and every constraint is convex, by the rules of "
-        f"disciplined convex programming: a {kind} program of "
+        f"disciplined convex programming: {article} {kind} program of "
         f"{_counted(n, 'variable')} and {', '.join(rows) or 'no constraint'}"
     )
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from optlayers.compile.convex import compile_convex, explain_not_convex
+from optlayers.compile.explain import sentence_on_convexity
 from optlayers.errors import NotConvex
 from optlayers.modeling.language import in_cone
+from optlayers.programs.cones import Cones
 from tests.compile.declarations import CASES
 from tests.compile.words import (
     Parameter,
@@ -146,3 +148,18 @@ def test_what_is_convex_has_nothing_to_explain(name):
     assert (
         explain_not_convex(declared(case.declaration, case.steps, **case.sizes)) == ""
     )
+
+
+@pytest.mark.parametrize(
+    ("cones", "has_quadratic", "expected"),
+    [
+        (Cones(exp=1), False, "an exponential cone program of 3 variables"),
+        (Cones(exp=1), True, "a quadratic exponential cone program of"),
+        (Cones(psd=(2,)), False, "a semidefinite program of"),
+        (Cones(nonneg=1), False, "a linear program of"),
+    ],
+)
+def test_a_program_has_its_kind_and_the_article_of_it(cones, has_quadratic, expected):
+    declaration = declared(mixed_sum, n=3)
+    text = sentence_on_convexity(declaration, cones, 3, has_quadratic)
+    assert f"disciplined convex programming: {expected}" in text
