@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from optlayers.compile.nodes import with_arguments
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.stages import intersection
@@ -48,12 +49,7 @@ class Chains:
         terms = _terms(e)
         if len(terms) > LONG:
             return _tree([self.balanced(term) for term in terms], e)
-        arguments = tuple(map(self.balanced, e.arguments))
-        if all(a is b for a, b in zip(arguments, e.arguments, strict=True)):
-            return e
-        return Expression(
-            e.name, arguments, e.options, e.shape, e.stages, e.sign, e.origin
-        )
+        return with_arguments(e, tuple(map(self.balanced, e.arguments)))
 
 
 def _terms(e: Expression) -> list[Expression]:
