@@ -16,6 +16,7 @@ from optlayers.compile.cvxpy_private import CVXPY_LOCK
 from optlayers.compile.explain import PRODUCTS, FaultSearch
 from optlayers.compile.lifting import LINEAR
 from optlayers.errors import NotConvex
+from optlayers.modeling.cones import Cone
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
@@ -63,7 +64,7 @@ class Part:
     Attributes:
         name: "objective", or the constraint's name.
         relation: "minimize", "maximize", "==", "<=", "<<" or "in".
-        cone: the name of the cone of an "in" constraint; else "".
+        cone: of an "in" constraint the cone's name, "stack" for several; else "".
         sides: the objective; or the two sides of the constraint, or its left alone.
         fault: why it is not convex; "" if it is.
     """
@@ -99,8 +100,7 @@ class _Reasons:
         self.search.forget()
         fault = next(self.search.constraint_faults(one), "")
         sides = (one.left,) if one.relation == "in" else (one.left, one.right)
-        cone = "" if one.cone is None else type(one.cone).__name__.lower()
-        cone = getattr(one.cone, "name", cone) if one.relation == "in" else ""
+        cone = _cone_name(one) if one.relation == "in" else ""
         return Part(one.name, one.relation, cone, tuple(map(self.reason, sides)), fault)
 
     def reason(self, e: Expression) -> Reason:
@@ -159,6 +159,10 @@ def written(e: Expression) -> str:
         is_uniform = value.numel() > 0 and bool((value == value.flatten()[0]).all())
         return f"{value.flatten()[0].item():g}" if is_uniform else "a constant"
     return e.origin.text or f"{e.name}({', '.join(map(written, e.arguments))})"
+
+
+def _cone_name(one: Constraint) -> str:
+    return "stack" if not isinstance(one.cone, Cone) else one.cone.name
 
 
 def _terms(e: Expression) -> list[Expression]:
