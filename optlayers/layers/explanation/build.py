@@ -8,7 +8,7 @@ from optlayers.compile.lowered import lowered_program
 from optlayers.compile.reasons import Part, reasons_of
 from optlayers.errors import NotConvex
 from optlayers.functional.options import SolveOptions
-from optlayers.functional.plans import SolverChoice, solver_choices
+from optlayers.functional.plans import solver_choices
 from optlayers.interfaces import Kind
 from optlayers.layers.convex import ConvexRoute
 from optlayers.layers.explanation.data import Explanation
@@ -47,7 +47,8 @@ def explain(
     else:
         kind, why = Kind.CONVEX, template.why
         route = ConvexRoute(template, declaration.name)
-        program, solvers = lowered_program(template), _choices(route, options)
+        program = lowered_program(template)
+        solvers = solver_choices(route.empty_program(), options.solver)
     return Explanation(
         name=declaration.name,
         kind=kind,
@@ -58,10 +59,6 @@ def explain(
         program=program,
         solvers=solvers,
     )
-
-
-def _choices(route: ConvexRoute, options: SolveOptions) -> tuple[SolverChoice, ...]:
-    return solver_choices(route.empty_program(), options.solver)
 
 
 def _parts(declaration: Declaration, is_geometric: bool) -> tuple[Part, ...]:

@@ -1,8 +1,9 @@
 """An explanation as nested lines, which the renderers lay out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from optlayers.compile.lowered import LoweredLeaf, LoweredPart, LoweredProgram
 from optlayers.compile.reasons import Part, Reason
@@ -10,6 +11,8 @@ from optlayers.functional.plans import SolverChoice
 
 if TYPE_CHECKING:
     from optlayers.layers.explanation.data import Explanation
+
+Item = TypeVar("Item")
 
 # More terms of one sum, or leaves, than these are counted rather than shown.
 SHOWN = 12
@@ -118,7 +121,7 @@ def _program(one: LoweredProgram) -> Line:
         *(_lowered(part) for part in one.parts if part.rows or part.auxiliary),
     ]
     if one.leaves:
-        size = sum(_size(leaf) for leaf in one.leaves)
+        size = sum(math.prod(leaf.shape) for leaf in one.leaves)
         facts = f"{len(one.leaves)} of {_counted(size, 'entry', 'entries')}"
         lines.append(Line("leaves", facts, lines=_first(one.leaves, _leaf, "leaves")))
     if one.checks:
@@ -157,13 +160,6 @@ def _leaf(one: LoweredLeaf) -> Line:
     return Line(one.text, f"{_shape(one.shape, None)}, {word}")
 
 
-def _size(one: LoweredLeaf) -> int:
-    size = 1
-    for length in one.shape:
-        size *= length
-    return size
-
-
 # ---- solvers -------------------------------------------------------------------------
 
 
@@ -184,9 +180,11 @@ def _counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-def _first(items: Sequence, line, word: str) -> tuple[Line, ...]:
+def _first(
+    items: Sequence[Item], line: Callable[[Item], Line], word: str
+) -> tuple[Line, ...]:
     """Lines of the first items, and how many more there are."""
-    shown: Iterable = items if len(items) <= SHOWN else items[: SHOWN - 1]
+    shown = items if len(items) <= SHOWN else items[: SHOWN - 1]
     lines = [line(one) for one in shown]
     if len(items) > SHOWN:
         lines.append(Line("…", f"{len(items) - SHOWN + 1} more {word}"))
