@@ -35,8 +35,16 @@ class Multiplier:
     side: int | None
     entries: Tensor | None
 
-    def __call__(self, read: Tensor | None, scales: list[Tensor], like: Tensor):
-        """The multiplier, [B, *shape]."""
+    def __call__(
+        self, read: Tensor | None, scales: list[Tensor], like: Tensor
+    ) -> Tensor:
+        """The multiplier, [B, *shape].
+
+        Args:
+            read: the multiplier in log space, [B, *shape there]; None if it has none.
+            scales: what multipliers are scaled with, by number of the side, [B, size].
+            like: of the batch size, dtype and device of the result, [B].
+        """
         if self.side is None or read is None:
             return like.new_zeros(like.shape[0], *self.shape)
         scale, shape = scales[self.side], read.shape
