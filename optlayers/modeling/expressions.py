@@ -53,7 +53,7 @@ class Expression(Algebra):
         {shift}; "at" {stage}, unstaged; "stages" {index: slice or tuple of ints},
         unstaged, [length, *shape]; "total" {}, unstaged; "torch" {function,
         arguments, keywords, output, dtype}; "module" {name, module, arguments,
-        keywords, output, dtype}; "assert" {attribute: nonneg, nonpos or psd}.
+        keywords, output, dtype}; "assert" {attribute: nonneg, nonpos, pos or psd}.
         `output` is the position in a returned tuple, or None.
 
     Attributes:
