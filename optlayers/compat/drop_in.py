@@ -64,13 +64,10 @@ class CvxpyLayer(nn.Module):
         rest = [
             one for one in problem.variables() if one.id not in {v.id for v in primal}
         ]
-        declared = from_cvxpy(
-            problem, names, _unreserved([*primal, *rest], "x"), geometric=gp
-        )
+        unknowns = _unreserved([*primal, *rest], "x")
+        declared = from_cvxpy(problem, names, unknowns, geometric=gp)
         self._order = tuple(names)
-        self._names = {
-            one.id: name for name, one in _unreserved([*primal, *rest], "x").items()
-        }
+        self._names = {one.id: name for name, one in unknowns.items()}
         self._defaults = dict(solver_args or {})
         self.layer = declared.layer(**_options(self._defaults))
 
