@@ -5,6 +5,7 @@ from typing import Any
 
 import cvxpy as cp
 import numpy as np
+from cvxpy.atoms.affine.add_expr import AddExpression
 from cvxpy.constraints.constraint import Constraint as CvxpyConstraint
 from cvxpy.constraints.exponential import ExpCone
 from cvxpy.constraints.nonpos import Inequality, NonNeg, NonPos
@@ -63,7 +64,7 @@ def _semidefinite(constraint: Any, to: Translator) -> Constraint:
 
 def _without_zero(e: Any) -> cp.Expression:
     """X of the X + -0 that cvxpy makes of X >> 0."""
-    if type(e).__name__ == "AddExpression" and len(e.args) == 2:
+    if isinstance(e, AddExpression) and len(e.args) == 2:
         first, second = e.args
         if second.is_constant() and not second.parameters() and second.is_zero():
             return first if first.shape == e.shape else e
