@@ -81,7 +81,7 @@ def exponential_distance(y: Tensor) -> Tensor:
 @each_kind
 def test_projection_and_slack_are_orthogonal_and_stay_where_they_are(kind):
     module, block, points = KINDS[kind]
-    v = points(50_000)
+    v = points(10_000)
     y = module.project(v, block)
     scale = v.abs().amax(-1, keepdim=True)
     y, s = y / scale, (y - v) / scale
@@ -92,14 +92,14 @@ def test_projection_and_slack_are_orthogonal_and_stay_where_they_are(kind):
 
 
 def test_projections_on_the_exponential_dual_are_members_by_definition():
-    v = exponential_points(50_000, seed=1)
+    v = exponential_points(10_000, seed=1)
     v = v / v.abs().amax(-1, keepdim=True)
     distance = exponential_distance(exponential.project(v, Block("exp", 1, 3)))
     assert float(distance.max()) < 1e-13
 
 
 def test_projections_on_the_power_dual_are_members_by_definition():
-    v = power_points(20_000, seed=1)
+    v = power_points(4_000, seed=1)
     v = v / v.abs().amax(-1, keepdim=True)
     u, t, w = power.project(v, Block("power", 5, 3, EXPONENTS)).unbind(-1)
     a = torch.tensor(EXPONENTS, dtype=torch.float64)

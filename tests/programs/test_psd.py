@@ -136,6 +136,7 @@ def test_an_empty_batch_and_single_precision_are_kept(dtype):
     assert CONES.project_dual(random_rows(2).to(dtype)).dtype == dtype
 
 
+@pytest.mark.slow
 def test_compiled_it_gives_the_same_numbers():
     v = random_rows(3).requires_grad_()
     compiled = torch.compile(CONES.project_dual, fullgraph=True, backend="aot_eager")
