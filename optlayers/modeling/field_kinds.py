@@ -51,18 +51,9 @@ def Variable(
             differentiable layer cannot have (integer, boolean, complex).
     """
     return _field(
-        Role.VARIABLE,
-        dims,
-        nonneg,
-        nonpos,
-        symmetric,
-        psd,
-        lower,
-        upper,
-        start,
-        doc,
-        others,
-    )
+        Role.VARIABLE, dims, others, nonneg=nonneg, nonpos=nonpos, symmetric=symmetric,
+        psd=psd, lower=lower, upper=upper, start=start, doc=doc,
+    )  # fmt: skip
 
 
 def Parameter(
@@ -100,19 +91,10 @@ def Parameter(
             differentiable layer cannot have (integer, boolean, complex).
     """
     return _field(
-        Role.PARAMETER,
-        dims,
-        nonneg,
-        nonpos,
-        symmetric,
-        psd,
-        lower,
-        upper,
-        None,
-        doc,
-        others,
-        pattern,
-    )
+        Role.PARAMETER, dims, others, nonneg=nonneg, nonpos=nonpos,
+        symmetric=symmetric, psd=psd, lower=lower, upper=upper, doc=doc,
+        pattern=pattern,
+    )  # fmt: skip
 
 
 def State(
@@ -143,8 +125,9 @@ def State(
             differentiable layer cannot have (integer, boolean, complex).
     """
     return _field(
-        Role.STATE, dims, nonneg, nonpos, False, False, lower, upper, start, doc, others
-    )
+        Role.STATE, dims, others, nonneg=nonneg, nonpos=nonpos, lower=lower,
+        upper=upper, start=start, doc=doc,
+    )  # fmt: skip
 
 
 def Control(
@@ -175,41 +158,36 @@ def Control(
             differentiable layer cannot have (integer, boolean, complex).
     """
     return _field(
-        Role.CONTROL,
-        dims,
-        nonneg,
-        nonpos,
-        False,
-        False,
-        lower,
-        upper,
-        start,
-        doc,
-        others,
-    )
+        Role.CONTROL, dims, others, nonneg=nonneg, nonpos=nonpos, lower=lower,
+        upper=upper, start=start, doc=doc,
+    )  # fmt: skip
 
 
 def Time(*, doc: str = "", **others: Any) -> Any:
-    """Declare the time of a differential equation; a call gives the save times."""
-    return _field(
-        Role.TIME, (), False, False, False, False, None, None, None, doc, others
-    )
+    """Declare the time of a differential equation; a call gives the save times.
+
+    Args:
+        doc: one sentence on what it is.
+        **others: refused, with what to write instead.
+
+    Raises:
+        DeclarationError: an attribute, of which the time has none.
+    """
+    return _field(Role.TIME, (), others, doc=doc)
 
 
 def _field(
     role: Role,
     dims: Any,
-    nonneg: bool,
-    nonpos: bool,
-    symmetric: bool,
-    psd: bool,
-    lower: Any,
-    upper: Any,
-    start: Any,
-    doc: str,
     others: Mapping[str, Any],
+    *,
+    lower: Any = None,
+    upper: Any = None,
+    start: Any = None,
     pattern: Any = None,
+    **words: Any,
 ) -> Field:
+    """The field of a role; `others` are the words it does not take."""
     origin = Origin.here()
     if others:
         refusal = word_refusal(role, others)
@@ -228,16 +206,12 @@ def _field(
     return Field(
         role,
         dimensions,
-        nonneg=nonneg,
-        nonpos=nonpos,
-        symmetric=symmetric,
-        psd=psd,
         lower=lower,
         upper=upper,
         start=start,
-        doc=doc,
         origin=origin,
         pattern=pattern,
+        **words,
     )
 
 
