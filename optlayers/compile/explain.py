@@ -18,7 +18,7 @@ from optlayers.modeling.cones import cone_names
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
-from optlayers.modeling.inference import describe
+from optlayers.modeling.inference import describe, quoted
 from optlayers.programs.cones import Cones
 
 PRODUCTS = frozenset(("multiply", "matmul", "vdot", "outer", "kron"))
@@ -103,12 +103,12 @@ class FaultSearch:
         is_maximized = self.declaration.sense == "maximize"
         if is_maximized and not lowered.is_concave():
             yield (
-                f"{_quoted(declared)} is maximized, but it is {curvature(lowered)}; "
+                f"{quoted(declared)} is maximized, but it is {curvature(lowered)}; "
                 "only a concave objective can be maximized. Minimize it, or negate it."
             )
         if not is_maximized and not lowered.is_convex():
             yield (
-                f"{_quoted(declared)} is minimized, but it is {curvature(lowered)}; "
+                f"{quoted(declared)} is minimized, but it is {curvature(lowered)}; "
                 "only a convex objective can be minimized. Maximize it, or negate it."
             )
 
@@ -131,7 +131,7 @@ class FaultSearch:
             for side, twin in ((one.left, left), (one.right, right)):
                 if not twin.is_affine():
                     yield (
-                        f"{_quoted(side)} in {name} is {curvature(twin)}, and only "
+                        f"{quoted(side)} in {name} is {curvature(twin)}, and only "
                         "affine expressions can be equal in a convex problem. "
                         f"{_relaxation(twin)}"
                     )
@@ -198,23 +198,23 @@ def _describe(e: Expression, lowered: cp.Expression, twins: list[cp.Expression])
         return _describe_quad_form(e)
     if e.name == "add":
         return (
-            f"{_quoted(e)} adds a convex and a concave term, and the sum is neither "
+            f"{quoted(e)} adds a convex and a concave term, and the sum is neither "
             "convex nor concave."
         )
     if e.name == "sqrt" and e.arguments[0].name in ("sum_squares", "sum"):
         inner = describe(e.arguments[0].arguments[0])
         return (
-            f"{_quoted(e)} takes the concave root of a convex sum of squares, which is "
+            f"{quoted(e)} takes the concave root of a convex sum of squares, which is "
             f"convex only as a whole. Write ol.norm({_bare(inner)})."
         )
     own = "convex" if is_convex_operation(lowered) else "concave"
     pairs = zip(e.arguments, twins, strict=True)
     worst = next((pair for pair in pairs if not pair[1].is_affine()), None)
     if worst is None:
-        return f"{_quoted(e)} is neither convex nor concave."
+        return f"{quoted(e)} is neither convex nor concave."
     argument, twin = worst
     return (
-        f"{_quoted(e)} applies {e.name}, which is {own}, to "
+        f"{quoted(e)} applies {e.name}, which is {own}, to "
         f"`{describe(argument)}`, which is {curvature(twin)}, and the rules of convex "
         "programming do not tell whether the result is convex. Its sign may be "
         "missing: declare what it is made of nonneg=True, or rewrite the composition."
@@ -228,12 +228,12 @@ def _describe_product(e: Expression, twins: list[cp.Expression]) -> str:
         if not first.depends_on_variables and first.sign.is_nonneg:
             hint = f" If it is positive, write ol.inv_pos({describe(second)})."
         return (
-            f"{_quoted(e)} divides by an expression that depends on variables, which "
+            f"{quoted(e)} divides by an expression that depends on variables, which "
             f"is neither convex nor concave.{hint}"
         )
     if first.depends_on_variables and second.depends_on_variables:
         return (
-            f"{_quoted(e)} is a product of two expressions that depend on variables, "
+            f"{quoted(e)} is a product of two expressions that depend on variables, "
             "neither convex nor concave. Fix one of them as a Parameter, or write a "
             "square as ol.square, ol.sum_squares or ol.quad_form."
         )
@@ -241,7 +241,7 @@ def _describe_product(e: Expression, twins: list[cp.Expression]) -> str:
     if first.depends_on_variables:
         factor, other, twin = second, first, twins[0]
     return (
-        f"{_quoted(e)} multiplies `{describe(other)}`, which is {curvature(twin)}, by "
+        f"{quoted(e)} multiplies `{describe(other)}`, which is {curvature(twin)}, by "
         f"`{describe(factor)}`, whose sign is unknown. Declare it nonneg=True, or "
         f"write ol.nonneg({describe(factor)})."
     )
@@ -250,9 +250,9 @@ def _describe_product(e: Expression, twins: list[cp.Expression]) -> str:
 def _describe_quad_form(e: Expression) -> str:
     argument, Q = e.arguments
     if not argument.depends_on_variables or Q.depends_on_variables:
-        return f"{_quoted(e)} has variables in its matrix; only the vector may have."
+        return f"{quoted(e)} has variables in its matrix; only the vector may have."
     return (
-        f"{_quoted(e)} is convex only if `{describe(Q)}` is positive semidefinite, "
+        f"{quoted(e)} is convex only if `{describe(Q)}` is positive semidefinite, "
         "which is not known. Declare it psd=True, or write "
         f"ol.psd_matrix({describe(Q)})."
     )
@@ -266,7 +266,7 @@ def _wrong_side(
         hint = " Turn the inequality round if that is what you mean."
     place = "is bounded above" if word == "upper" else "is bounded below"
     return (
-        f"{_quoted(side)} in {name} {place}, but it is {curvature(twin)}; only a "
+        f"{quoted(side)} in {name} {place}, but it is {curvature(twin)}; only a "
         f"{needed} expression can be.{hint}"
     )
 
@@ -280,7 +280,7 @@ def _not_in_a_cone(one: Constraint, side: Expression, twin: cp.Expression) -> st
             "ol.bmat([[Y, X], [X.T, I]]) >> 0."
         )
     return (
-        f"{_quoted(side)} in constraint {one.name} is {curvature(twin)}, and only "
+        f"{quoted(side)} in constraint {one.name} is {curvature(twin)}, and only "
         f"affine expressions can {what}. {hint}"
     )
 
@@ -291,10 +291,6 @@ def _relaxation(twin: cp.Expression) -> str:
     if twin.is_concave():
         return "Write >= if the inequality is what you need."
     return "Rewrite it as an affine expression."
-
-
-def _quoted(e: Expression) -> str:
-    return f"{e.origin.place}: `{describe(e)}`"
 
 
 def _bare(text: str) -> str:

@@ -31,7 +31,7 @@ from optlayers.modeling.cones import cone_names
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
-from optlayers.modeling.inference import describe
+from optlayers.modeling.inference import quoted
 from optlayers.modeling.signs import Sign
 
 
@@ -216,7 +216,7 @@ class Lowering:
                 return _stage_by_stage(e, arguments, staged)
         except (TwinRefused, cp.DCPError, ValueError, NotImplementedError) as reason:
             sentence = str(reason).strip().rstrip(".")
-            raise NotConvex(f"{e.origin.place}: `{describe(e)}`: {sentence}.") from None
+            raise NotConvex(f"{quoted(e)}: {sentence}.") from None
 
     def on_stages(self, e: Expression, stages: range | None) -> cp.Expression:
         """The lowered expression on some of its stages; as it is if it has none."""
@@ -244,7 +244,7 @@ def _stage_by_stage(
 
 
 def _no_twin(e: Expression) -> str:
-    place = f"{e.origin.place}: `{describe(e)}`"
+    place = quoted(e)
     if e.name == "module":
         return f"{place} calls a module on variables, of which nothing is known."
     if e.options.get("function") is torch.pow:

@@ -18,7 +18,7 @@ from optlayers.errors import SignWarning
 from optlayers.modeling.atoms import ATOMS
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
-from optlayers.modeling.inference import describe
+from optlayers.modeling.inference import describe, quoted
 from optlayers.modeling.signs import Sign
 
 Attribute = Literal["nonneg", "nonpos", "psd"]
@@ -54,8 +54,7 @@ class MissingSign:
         word, promise = _WORDS[self.attribute]
         weight = describe(self.weight)
         text = (
-            f"{self.where.origin.place}: `{describe(self.where)}` needs `{weight}` to "
-            f"be {word}, which is not known."
+            f"{quoted(self.where)} needs `{weight}` to be {word}, which is not known."
         )
         if self.weight.name != "field":
             return f"{text} Write {promise}({weight})."

@@ -149,6 +149,11 @@ def describe(expression: "Expression") -> str:
     return text if 0 < len(text) <= 40 else f"the {expression.name}"
 
 
+def quoted(expression: "Expression") -> str:
+    """Where it was written, and its short name, e.g. "planner.py:12: `A @ x`"."""
+    return f"{expression.origin.place}: `{describe(expression)}`"
+
+
 def described(expression: "Expression") -> str:
     """The short name with its shape, e.g. `A [5, 3]`."""
     return f"{describe(expression)} {list(expression.shape)}"

@@ -13,11 +13,11 @@ from optlayers.compile.geometric.curvature import Curvature
 from optlayers.compile.geometric.nodes import number
 from optlayers.compile.geometric.posynomial import Posynomial
 from optlayers.compile.geometric.terms import gathered_terms
-from optlayers.compile.geometric.translate import Translator, quoted
+from optlayers.compile.geometric.translate import Translator
 from optlayers.errors import NotConvex
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.expressions import Expression
-from optlayers.modeling.inference import describe
+from optlayers.modeling.inference import describe, quoted
 
 Sense = Literal["minimize", "maximize"]
 

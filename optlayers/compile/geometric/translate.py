@@ -17,7 +17,7 @@ from optlayers.compile.parametric import Parametrics
 from optlayers.errors import NotConvex
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
-from optlayers.modeling.inference import describe
+from optlayers.modeling.inference import describe, quoted
 from optlayers.modeling.signs import Sign
 
 
@@ -111,11 +111,6 @@ class Translator:
             )
         found = self.total(terms.plus, e)
         return found.broadcast(e.shape)
-
-
-def quoted(e: Expression) -> str:
-    """Where an expression was written, and how."""
-    return f"{e.origin.place}: `{describe(e)}`"
 
 
 def _in_logs(field: BoundField) -> BoundField:
