@@ -56,15 +56,7 @@ def infer_sizes(
     """
     sizes = dict(known)
     source = {one: f"{one}={size} was given" for one, size in known.items()}
-    for parameter, field in fields.items():
-        for dimension, size in field.pattern_sizes().items():
-            if sizes.setdefault(dimension, size) != size:
-                raise ShapeError(
-                    f"{name}: the pattern of {parameter} = {field.text} makes "
-                    f"{dimension}={size}, but {source[dimension]}."
-                )
-            reason = f"the pattern of {parameter} ({field.text}) makes it {size}"
-            source.setdefault(dimension, reason)
+    _take_patterns(name, fields, sizes, source)
     for parameter, shape in shapes.items():
         field = fields[parameter]
         if field.pattern is not None:
@@ -94,6 +86,24 @@ def infer_sizes(
             reason = f"{parameter} ({field.text}, given {list(shape)}) makes it {size}"
             source.setdefault(dimension.name, reason)
     return sizes
+
+
+def _take_patterns(
+    name: str,
+    fields: Mapping[str, Field],
+    sizes: dict[str, int],
+    source: dict[str, str],
+) -> None:
+    """Add the sizes that patterns fix, and what they come from."""
+    for parameter, field in fields.items():
+        for dimension, size in field.pattern_sizes().items():
+            if sizes.setdefault(dimension, size) != size:
+                raise ShapeError(
+                    f"{name}: the pattern of {parameter} = {field.text} makes "
+                    f"{dimension}={size}, but {source[dimension]}."
+                )
+            reason = f"the pattern of {parameter} ({field.text}) makes it {size}"
+            source.setdefault(dimension, reason)
 
 
 def _unsolvable(
