@@ -89,7 +89,7 @@ def logistic_regression(
     return minimize(ol.sum(ol.logistic(F @ x)) + rho * ol.sum_squares(x))
 
 
-def test_twenty_logistic_regressions():
+def test_twenty_logistic_regressions_meet_their_smooth_conditions():
     F = normal(20, 6, 3, seed=3).requires_grad_()
     rho = (0.2 + normal(20, seed=4).square()).requires_grad_()
     found = logistic_regression(F=F, rho=rho)
@@ -106,7 +106,7 @@ def soft_maximum(x=Variable("n"), F=Parameter("k n"), g=Parameter("k")):
     return minimize(ol.log_sum_exp(F @ x + g) + ol.sum_squares(x) / 2)
 
 
-def test_twenty_soft_maxima():
+def test_twenty_soft_maxima_meet_their_smooth_conditions():
     F, g = normal(20, 5, 3, seed=5).requires_grad_(), normal(20, 5, seed=6)
     g = g.requires_grad_()
     found = soft_maximum(F=F, g=g)
@@ -125,7 +125,7 @@ def information_projection(
     return minimize(ol.sum(ol.kl_div(p, q)), mass=ol.sum(p) == 1, mean=a @ p == level)
 
 
-def test_ten_information_projections():
+def test_ten_information_projections_meet_their_smooth_conditions():
     q = normal(10, 4, seed=7).exp().requires_grad_()
     a = normal(10, 4, seed=8)
     level = (a * normal(10, 4, seed=9).softmax(-1)).sum(-1).requires_grad_()
@@ -152,7 +152,7 @@ def in_a_ball(
     )
 
 
-def test_ten_programs_that_mix_exponential_and_second_order_cones():
+def test_ten_programs_of_two_curved_cones_meet_their_smooth_conditions():
     F, c = normal(10, 5, 3, seed=10), normal(10, 3, seed=11)
     F = (F + normal(10, 1, 3, seed=12)).requires_grad_()  # leans to one side
     c, r = c.requires_grad_(), (1 + normal(10, seed=13).square()).requires_grad_()
@@ -173,7 +173,7 @@ def test_ten_programs_that_mix_exponential_and_second_order_cones():
 
 
 @pytest.mark.parametrize("exponent", [0.05, 0.2, 0.5, 0.7, 0.95])
-def test_fifteen_projections_on_a_power_cone(exponent):
+def test_fifteen_projections_on_a_power_cone_meet_their_smooth_conditions(exponent):
     y = normal(3, 3, seed=int(100 * exponent))
     y[:, 2] = y[:, 2] + 3 * y[:, 2].sign()
     y.requires_grad_()
@@ -198,7 +198,7 @@ def test_fifteen_projections_on_a_power_cone(exponent):
     compare(x, true, [y])
 
 
-def test_fifteen_projections_on_the_ball_of_the_three_norm():
+def test_fifteen_projections_on_a_three_norm_ball_meet_their_conditions():
     # |x|_3 <= r where some t has sum t = r and |x_i| <= t_i^(1/3) r^(2/3).
     y = (4 * normal(15, 4, seed=14)).requires_grad_()
     r = (1 + normal(15, seed=15).square() / 4).requires_grad_()
