@@ -1,6 +1,7 @@
 """The command line: `optlayers demo`, `optlayers solvers`, `optlayers explain`."""
 
 import importlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from optlayers import registry
+from optlayers.errors import OptlayersError
 from optlayers.interfaces import Kind
+from optlayers.layers.explanation import Explanation
 
 app = typer.Typer(
     help="Declare the mathematics once, get a batched, differentiable PyTorch layer.",
@@ -58,12 +61,33 @@ def explain(
     ] = None,
 ) -> None:
     """Show the tree of reasons of a declared problem."""
-    module, _, name = problem.partition(":")
-    pairs = (one.partition("=") for one in sizes or [])
     try:
-        found = getattr(importlib.import_module(module), name)
-        explained = found.explain(**{key: int(value) for key, _, value in pairs})
-    except (ImportError, AttributeError, ValueError) as reason:
+        explained = _explainer(problem)(**_sizes(sizes or []))
+    except (typer.BadParameter, OptlayersError) as reason:
         typer.echo(f"{problem}: {reason}")
         raise typer.Exit(1) from reason
     Console().print(explained)
+
+
+def _explainer(place: str) -> Callable[..., Explanation]:
+    """The method `explain` of what is at a place such as planner:mpc."""
+    module, _, name = place.partition(":")
+    if not (module and name):
+        raise typer.BadParameter("give a module and a name in it, as in planner:mpc")
+    try:
+        return getattr(importlib.import_module(module), name).explain
+    except (ImportError, AttributeError) as reason:
+        raise typer.BadParameter(str(reason)) from reason
+
+
+def _sizes(given: Sequence[str]) -> dict[str, int]:
+    sizes = {}
+    for one in given:
+        name, _, value = one.partition("=")
+        try:
+            sizes[name] = int(value)
+        except ValueError as reason:
+            raise typer.BadParameter(
+                f"{one}: give an integer, as in {name or 'n'}=4"
+            ) from reason
+    return sizes

@@ -61,3 +61,20 @@ def test_explain_says_what_is_missing(run):
         result = run("explain", *wrong)
         assert result.exit_code == 1
         assert wrong[0] in result.output
+
+
+def test_explain_says_how_a_size_is_given(run):
+    for wrong in ("n=x", "n", "n="):
+        result = run("explain", "optlayers.testing.zoo:relu", wrong)
+        assert result.exit_code == 1
+        assert f"{wrong}: give an integer, as in n=4" in result.output
+
+
+def test_explain_passes_faults_of_its_own_on(run, monkeypatch):
+    def broken(**sizes):
+        raise AttributeError("an internal fault")
+
+    monkeypatch.setattr("optlayers.testing.zoo.relu.explain", broken)
+    result = run("explain", "optlayers.testing.zoo:relu", "n=3")
+    assert isinstance(result.exception, AttributeError)
+    assert "internal" not in result.output
