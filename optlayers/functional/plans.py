@@ -59,21 +59,32 @@ def solver_choices(program: ConeProgram, wanted: Any) -> tuple[SolverChoice, ...
     Args:
         program: of the structure in question.
         wanted: the option `solver`: "auto", a name or an instance.
+
+    Raises:
+        ParameterError: `wanted` is none of these.
+        SolverRefused: it solves programs of another kind, or cannot be imported.
+        UnknownName: no solver has that name.
     """
     if wanted == "auto":
         verdicts = registry.verdicts(program)
-    elif isinstance(wanted, str):
-        solver = registry.create(program.kind.value, wanted)
-        verdicts = {wanted: solver.refuses(program) or ""}
-    else:
-        verdicts = {type(wanted).__name__: wanted.refuses(program) or ""}
-    return tuple(SolverChoice(name, reason) for name, reason in verdicts.items())
+        return tuple(SolverChoice(name, reason) for name, reason in verdicts.items())
+    solver, name = _asked_for(program, wanted)
+    return (SolverChoice(name, solver.refuses(program) or ""),)
 
 
 def _solvers(program: ConeProgram, wanted: Any) -> tuple[Solver, ...]:
-    kind = program.kind.value
     if wanted == "auto":
         return registry.ranked(program)
+    solver, name = _asked_for(program, wanted)
+    reason = solver.refuses(program)
+    if reason is not None:
+        raise SolverRefused(f"{name} does not take this program: it {reason}")
+    return (solver,)
+
+
+def _asked_for(program: ConeProgram, wanted: Any) -> tuple[Solver, str]:
+    """The solver of a name, or the instance given; and what it is called."""
+    kind = program.kind.value
     solver = registry.create(kind, wanted) if isinstance(wanted, str) else wanted
     if not isinstance(solver, Solver):
         raise ParameterError(
@@ -85,8 +96,4 @@ def _solvers(program: ConeProgram, wanted: Any) -> tuple[Solver, ...]:
             f"solver={wanted!r} solves {solver.kind.value} programs, this one is "
             f"{kind}; choose among {', '.join(registry.names(kind))}."
         )
-    reason = solver.refuses(program)
-    if reason is not None:
-        name = wanted if isinstance(wanted, str) else type(solver).__name__
-        raise SolverRefused(f"{name} does not take this program: it {reason}")
-    return (solver,)
+    return solver, wanted if isinstance(wanted, str) else type(solver).__name__

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import optlayers as ol
 from optlayers import Parameter, State, Variable, maximize, minimize
-from optlayers.errors import DeclarationError
+from optlayers.errors import DeclarationError, ParameterError
 from optlayers.interfaces import Kind
 from optlayers.testing.zoo import CONVEX
 
@@ -136,6 +136,11 @@ def test_a_layer_explains_itself_with_its_sizes_and_its_solver():
         fit.layer().explain()
     with pytest.raises(DeclarationError):
         fit.explain(n=3)
+
+
+def test_an_explanation_refuses_what_a_call_refuses_as_solver():
+    with pytest.raises(ParameterError, match="or a solver instance"):
+        fit.layer(n=3, k=2, solver=3).explain()
 
 
 @pytest.mark.parametrize("specimen", CONVEX, ids=lambda one: one.name)
