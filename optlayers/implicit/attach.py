@@ -63,7 +63,6 @@ def _check_order(order: int, highest: int | None) -> None:
         raise OrderError(f"order={order!r}: give an integer, 1 or more.")
     if highest is not None and order > highest:
         raise OrderError(
-            f"order={order}: the projections onto semidefinite, exponential and power "
-            f"cones have derivatives up to order {highest}; give order={highest} or "
-            "less."
+            f"order={order}: derivatives of this program are right up to order "
+            f"{highest}; give order={highest} or less."
         )
