@@ -128,6 +128,15 @@ def test_a_demand_for_convexity_does_not_keep_the_reasons_back():
     assert "is minimized, but it is concave" in str(wrong.explain(n=2))
 
 
+def test_rows_of_several_cones_lie_in_a_product():
+    @ol.problem
+    def several(x=Variable("5")):
+        cones = ol.Cones(nonneg=2, soc=(3,))
+        return minimize(ol.sum(x), rows=ol.in_cone(x, cones))
+
+    assert "rows: in a product of cones" in str(several.explain())
+
+
 def test_a_layer_explains_itself_with_its_sizes_and_its_solver():
     layer = fit.layer(n=3, k=2, solver="clarabel")
     assert [one.name for one in layer.explain().solvers] == ["clarabel"]

@@ -73,7 +73,9 @@ def _part(one: Part) -> Line:
     if one.name == "objective":
         return Line("objective", one.relation, fault, lines)
     if one.relation == "in":
-        return Line(one.name, f"in the {one.cone} cone", fault, lines)
+        several = one.cone == "stack"
+        facts = "in a product of cones" if several else f"in the {one.cone} cone"
+        return Line(one.name, facts, fault, lines)
     left, right = one.sides
     facts = f"{left.curvature} {one.relation} {right.curvature}"
     return Line(one.name, facts, fault, lines)
