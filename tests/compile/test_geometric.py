@@ -197,4 +197,9 @@ def test_a_sum_of_many_terms_needs_no_deep_stack():
             cost = cost + x
         return minimize(cost)
 
-    compile_geometric(declared(problem))
+    declaration = declared(problem)
+    in_logs, _, _ = in_log_space(declaration)
+    logs = AtSolution(in_logs).at(in_logs.objective, None)
+    (found,) = Evaluator([logs])({"x": X[0].log()}, {})
+    assert_close(found.exp(), 1 / X[0] + 3000 * X[0], rtol=1e-12, atol=0)
+    compile_geometric(declaration)
