@@ -122,6 +122,8 @@ class Layer(nn.Module):
         """
         options = {name: named.pop(name) for name in OPTION_NAMES if name in named}
         parameters = self._collect(values, named)
+        if torch.compiler.is_compiling():
+            self._ready(self._shapes_of(parameters), **options)
         route = self._route_for(parameters)
         return route(parameters, self._met(), self.options.replace(**options))
 
@@ -299,28 +301,47 @@ class Layer(nn.Module):
         return tensors | {outside(name): value for name, value in off_pattern.items()}
 
     def _route_for(self, parameters: dict[str, Tensor]) -> ConvexRoute:
-        names = self.problem.declared.parameter_names
-        shapes = {name: tuple(parameters[name].shape) for name in names}
-        key = tuple(shapes.items())
-        route = self._routes.get(key)
-        if route is None:
-            sizes = self.problem.declared.infer_sizes(shapes, self.sizes)
-            empty = [f"{name}={size}" for name, size in sizes.items() if size < 1]
-            if empty:
-                raise ShapeError(
-                    f"{self.problem.__name__}: {', '.join(empty)}: every dimension "
-                    "needs at least one entry; leave an empty constraint out."
-                )
-            missing = self._missing(sizes)
-            if missing:
-                raise DeclarationError(
-                    f"{self.problem.__name__}: no parameter tells the size of "
-                    f"{', '.join(missing)}; give it, as in "
-                    f"{self.problem.__name__}.layer({missing[0]}=3)."
-                )
-            route = self._route(sizes)
-            if not torch.compiler.is_compiling():
-                self._routes[key] = route
+        shapes = self._shapes_of(parameters)
+        route = self._routes.get(tuple(shapes.items()))
+        return self._find_route(shapes) if route is None else route
+
+    def _shapes_of(self, parameters: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        declared = self.problem.declared
+        shapes = {n: tuple(parameters[n].shape) for n in declared.parameter_names}
+        if not torch.compiler.is_compiling():
+            return shapes
+        # Sizes are fixed in compiled code, the batch is not. Dynamo takes the length of
+        # a list for a number, where int() would leave it a symbol.
+        counts = {name: len(declared.fields[name].dimensions) for name in shapes}
+        return {
+            name: tuple(
+                len([0] * n) for n in shape[max(len(shape) - counts[name], 0) :]
+            )
+            for name, shape in shapes.items()
+            if declared.fields[name].pattern is None
+        }
+
+    @torch.compiler.assume_constant_result
+    def _ready(self, shapes: dict[str, tuple[int, ...]], **options: Any) -> None:
+        """Make what a traced call needs; dynamo runs this as it is, at trace time."""
+        self._find_route(shapes).prepare(self.options.replace(**options))
+
+    def _find_route(self, shapes: dict[str, tuple[int, ...]]) -> ConvexRoute:
+        sizes = self.problem.declared.infer_sizes(shapes, self.sizes)
+        empty = [f"{name}={size}" for name, size in sizes.items() if size < 1]
+        if empty:
+            raise ShapeError(
+                f"{self.problem.__name__}: {', '.join(empty)}: every dimension "
+                "needs at least one entry; leave an empty constraint out."
+            )
+        missing = self._missing(sizes)
+        if missing:
+            raise DeclarationError(
+                f"{self.problem.__name__}: no parameter tells the size of "
+                f"{', '.join(missing)}; give it, as in "
+                f"{self.problem.__name__}.layer({missing[0]}=3)."
+            )
+        route = self._routes[tuple(shapes.items())] = self._route(sizes)
         return route
 
     def _route(self, sizes: Mapping[str, int]) -> ConvexRoute:
