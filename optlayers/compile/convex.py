@@ -15,7 +15,13 @@ from optlayers.compile.chains import with_balanced_sums
 from optlayers.compile.checks import asserted_leaves, leaf_checks
 from optlayers.compile.columns import ColumnLayout
 from optlayers.compile.conic import Piece
-from optlayers.compile.cvxpy_private import CVXPY_LOCK, ConeForm, cone_form, is_dpp
+from optlayers.compile.cvxpy_private import (
+    CVXPY_LOCK,
+    ConeForm,
+    cone_form,
+    is_dpp,
+    problem_of,
+)
 from optlayers.compile.explain import explain_not_convex, sentence_on_convexity
 from optlayers.compile.leaves import LeafEvaluation, LeafTable
 from optlayers.compile.lifting import Lifter
@@ -131,7 +137,7 @@ def _build(
         owners.extend(number for _ in lowered)
         constraints.extend(piece.constraint for piece in lowered)
     objective = sum(terms[1:], terms[0]) if terms else cp.Constant(0.0)
-    problem = cp.Problem(cp.Minimize(objective), constraints)
+    problem = problem_of(cp.Minimize(objective), constraints)
     return _Built(problem, lowering, leaves, tuple(owners), tuple(own), lifted)
 
 

@@ -5,7 +5,9 @@ that an upgrade fails there first.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import cvxpy as cp
@@ -129,6 +131,17 @@ class ConeForm(NamedTuple):
     power: tuple[float, ...]
 
 
+def problem_of(
+    objective: cp.Minimize | cp.Maximize, constraints: Sequence[cp.Constraint]
+) -> cp.Problem:
+    """A problem, without cvxpy's advice to vectorize code that the user did not write.
+
+    Call it under `CVXPY_LOCK`.
+    """
+    with _without_advice():
+        return cp.Problem(objective, list(constraints))
+
+
 def is_dpp(problem: cp.Problem) -> bool:
     """Whether cvxpy keeps the parameters of the problem symbolic."""
     checked: Any = problem  # its stub, compute_once, hides the arguments
@@ -147,6 +160,11 @@ def cone_form(problem: cp.Problem) -> ConeForm:
     """
     if not problem.variables():
         return _empty_form(problem)
+    with _without_advice():
+        return _cone_form(problem)
+
+
+def _cone_form(problem: cp.Problem) -> ConeForm:
     chain = resolve_and_build_chain(
         problem,
         cp.CLARABEL,
@@ -177,6 +195,14 @@ def cone_form(problem: cp.Problem) -> ConeForm:
             owners = {names.get(old, old): owner for old, owner in owners.items()}
     formatted = solver.format_constraints(reduced, solver.EXP_CONE_ORDER)
     return _extract(problem, final, formatted, owners)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    with warnings.catch_warnings():
+        advice = ".*contains too many subexpressions"
+        warnings.filterwarnings("ignore", message=advice, category=UserWarning)
+        yield
 
 
 def _has_long_power_cones(problem: cp.Problem) -> bool:

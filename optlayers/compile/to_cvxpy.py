@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from optlayers.compile.chains import with_balanced_sums
 from optlayers.compile.columns import full_shape
-from optlayers.compile.cvxpy_private import CVXPY_LOCK
+from optlayers.compile.cvxpy_private import CVXPY_LOCK, problem_of
 from optlayers.compile.leaves import LeafTable
 from optlayers.compile.lowering import Lowering
 from optlayers.compile.parametric import Parametrics
@@ -64,7 +64,7 @@ def declared_in_cvxpy(
         ]
         objective = lowering.lower(declaration.objective)
         sense = cp.Maximize if declaration.sense == "maximize" else cp.Minimize
-        return cp.Problem(sense(objective), constraints)
+        return problem_of(sense(objective), constraints)
 
 
 def _assume_values(

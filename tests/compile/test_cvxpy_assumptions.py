@@ -16,6 +16,7 @@ from cvxpy.reductions.cvx_attr2constr import CvxAttr2Constr
 from cvxpy.reductions.dcp2cone.dcp2cone import Dcp2Cone
 from cvxpy.reductions.solvers.solving_chain import resolve_and_build_chain
 from cvxpy.settings import PARAM_PREFIX, VAR_PREFIX
+from cvxpy.utilities import debug_tools
 
 from optlayers.compile.assembly import CONSTANT_ID
 from optlayers.compile.cvxpy_private import (
@@ -25,6 +26,7 @@ from optlayers.compile.cvxpy_private import (
     cone_form,
     is_convex_operation,
     is_dpp,
+    problem_of,
 )
 from optlayers.modeling.signs import Sign
 
@@ -390,3 +392,13 @@ def test_a_matrix_above_zero_is_less_a_negative_zero():
     X = cp.Variable((2, 2))
     first, second = (X >> 0).args[0].args
     assert first is X and second.is_zero()
+
+
+def test_advice_to_vectorize_cvxpy_code_is_not_passed_on(monkeypatch):
+    monkeypatch.setattr(debug_tools, "MAX_NODES", 4)
+    x = cp.Variable(3)
+    goal, cap = cp.Minimize(cp.norm(2 * x - 1)), cp.sum(cp.abs(x - 1)) <= 1
+    with pytest.warns(UserWarning, match="too many subexpressions") as told:
+        cp.Problem(goal, [cap])
+    assert len(told) == 2, VERSION
+    assert cone_form(problem_of(goal, [cap])).size > 3  # warnings are errors here
