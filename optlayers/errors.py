@@ -62,3 +62,7 @@ class OptlayersWarning(UserWarning):
 
 class SignWarning(OptlayersWarning):
     """A problem is not convex only because the sign of a weight was not declared."""
+
+
+class NoEffectWarning(OptlayersWarning):
+    """An argument is taken only for the sake of code written for another library."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from optlayers.compat.bridge.naming import describe_leaf
 from optlayers.compat.from_cvxpy import from_cvxpy
-from optlayers.errors import DeclarationError
+from optlayers.errors import DeclarationError, NoEffectWarning
 from optlayers.functional.options import OPTION_NAMES
 from optlayers.layers.result import Result
 
@@ -22,7 +22,8 @@ class CvxpyLayer(nn.Module):
 
     The problem need not obey DPP. Solutions are polished, so the settings of solvers
     (`eps`, `max_iters`, ...) are accepted and have no effect; options of this library
-    (`solver=`, `tolerance=`, `on_failure=`, `order=`) may be given among them.
+    (`solver=`, `tolerance=`, `on_failure=`, `order=`) may be given among them. What is
+    given and has no effect is named in a `NoEffectWarning`.
 
     Attributes:
         layer: the layer that answers, with results by name.
@@ -33,8 +34,8 @@ class CvxpyLayer(nn.Module):
         problem: cp.Problem,
         parameters: Sequence[cp.Parameter],
         variables: Sequence[cp.Variable],
+        solver: Any = None,
         gp: bool = False,
-        solver: str | None = None,
         verbose: bool = False,
         canon_backend: str | None = None,
         solver_args: Mapping[str, Any] | None = None,
@@ -45,8 +46,8 @@ class CvxpyLayer(nn.Module):
             problem: a cvxpy problem.
             parameters: all of its parameters, in the order of the call.
             variables: those to return; multipliers (`constraint.dual_variables`) too.
-            gp: whether it is a geometric program.
             solver: accepted, without effect: cvxpylayers' solvers are not ours.
+            gp: whether it is a geometric program.
             verbose: accepted, without effect.
             canon_backend: accepted, without effect.
             solver_args: defaults of the call.
@@ -57,6 +58,7 @@ class CvxpyLayer(nn.Module):
             NotSupported: an atom or constraint that has no counterpart.
         """
         super().__init__()
+        _warn_of(solver=solver, verbose=verbose, canon_backend=canon_backend)
         own = {one.id for one in problem.variables()}
         names = _unreserved(parameters, "p")
         self._reads = [_Reader.of(one, problem) for one in variables]
@@ -91,6 +93,7 @@ class CvxpyLayer(nn.Module):
             raise DeclarationError(
                 f"CvxpyLayer takes {len(self._order)} parameters, given {len(params)}."
             )
+        _warn_of(warm_start=warm_start)
         given = dict(zip(self._order, params, strict=True))
         out = self.layer(**given, **_options(solver_args or {}))
         return tuple(read(out, self._names) for read in self._reads)
@@ -150,6 +153,19 @@ def _unreserved(leaves: Sequence[Any], letter: str) -> dict[str, Any]:
     return {f"{letter}{number}": one for number, one in enumerate(leaves)}
 
 
+def _warn_of(**arguments: Any) -> None:
+    """Name the arguments given that have no effect."""
+    given = [f"{name}={one!r}" for name, one in arguments.items() if one]
+    if given:
+        have = "has" if len(given) == 1 else "have"
+        warnings.warn(
+            f"{', '.join(given)} {have} no effect; give solver_args options of "
+            f"optlayers: {', '.join(sorted(OPTION_NAMES))}.",
+            NoEffectWarning,
+            stacklevel=3,
+        )
+
+
 def _options(solver_args: Mapping[str, Any]) -> dict[str, Any]:
     """Our options among solver_args; others are said to have no effect."""
     ours = {key: one for key, one in solver_args.items() if key in OPTION_NAMES}
@@ -158,6 +174,7 @@ def _options(solver_args: Mapping[str, Any]) -> dict[str, Any]:
         warnings.warn(
             f"solver_args {', '.join(others)} have no effect: solutions are polished "
             f"to the tolerance. Options are {', '.join(sorted(OPTION_NAMES))}.",
+            NoEffectWarning,
             stacklevel=3,
         )
     return ours

@@ -1,12 +1,14 @@
 """CvxpyLayer: the same answers and gradients as cvxpylayers' own."""
 
+import inspect
+
 import cvxpy as cp
 import numpy as np
 import pytest
 import torch
 
 from optlayers.compat import CvxpyLayer
-from optlayers.errors import DeclarationError
+from optlayers.errors import DeclarationError, NoEffectWarning
 from tests.compat import cvxpy_problems
 
 CASES = {one.name: one for one in cvxpy_problems.all_cases() if one.is_dpp}
@@ -78,9 +80,39 @@ def test_names_never_collide():
 def test_settings_of_solvers_have_no_effect_and_say_so():
     x, p = cp.Variable(), cp.Parameter()
     layer = CvxpyLayer(cp.Problem(cp.Minimize(cp.square(x - p))), [p], [x])
-    with pytest.warns(UserWarning, match="eps have no effect"):
+    with pytest.warns(NoEffectWarning, match="eps have no effect"):
         (value,) = layer(torch.tensor(1.0), solver_args={"eps": 1e-3})
     assert value.item() == pytest.approx(1)
+
+
+def test_arguments_without_effect_are_named():
+    x, p = cp.Variable(), cp.Parameter()
+    problem = cp.Problem(cp.Minimize(cp.square(x - p)))
+    with pytest.warns(NoEffectWarning, match="solver='CUCLARABEL', verbose=True have"):
+        CvxpyLayer(problem, [p], [x], solver="CUCLARABEL", verbose=True)
+    with pytest.warns(NoEffectWarning, match="canon_backend='COO' has no effect"):
+        CvxpyLayer(problem, [p], [x], canon_backend="COO")
+
+
+def test_a_warm_start_without_effect_is_named():
+    x, p = cp.Variable(), cp.Parameter()
+    layer = CvxpyLayer(cp.Problem(cp.Minimize(cp.square(x - p))), [p], [x])
+    with pytest.warns(NoEffectWarning, match="warm_start=True has no effect"):
+        layer(torch.tensor(1.0), warm_start=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["__init__", "forward"])
+def test_arguments_stand_where_the_peer_has_them(method):
+    from cvxpylayers.torch import CvxpyLayer as Peer
+
+    mine, theirs = (
+        [(one.name, one.kind, one.default) for one in signature.parameters.values()]
+        for signature in (
+            inspect.signature(getattr(layer, method)) for layer in (CvxpyLayer, Peer)
+        )
+    )
+    assert mine == theirs
 
 
 def test_what_is_not_in_the_problem_is_refused():
