@@ -1,8 +1,6 @@
 """Membership in cones as cvxpy constraints, and where their multipliers stand.
 
-Leading axes are several cones; they are lowered side by side, in C order. cvxpy hands a
-semidefinite cone to Clarabel as the upper triangle column by column, off-diagonal
-entries times sqrt 2.
+Leading axes are several cones; they are lowered side by side, in C order.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +49,11 @@ def conic(cone: Cone | Stack, e: cp.Expression) -> list[Piece]:
 
 
 def svec_numbers(order: int) -> np.ndarray:
-    """The place in the scaled upper triangle of each entry of a symmetric matrix."""
+    """The place in the scaled upper triangle of each entry of a symmetric matrix.
+
+    cvxpy hands a semidefinite cone to Clarabel as the upper triangle column by column,
+    off-diagonal entries times sqrt 2.
+    """
     columns, rows = np.tril_indices(order)
     numbers = np.zeros((order, order), dtype=np.int64)
     numbers[rows, columns] = numbers[columns, rows] = np.arange(len(rows))

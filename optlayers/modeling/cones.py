@@ -1,8 +1,7 @@
 """The cones of `ol.in_cone`: which one is meant, and whether the shape fits.
 
-K_exp = cl{(x, y, z): y > 0, y exp(x/y) <= z}; K_pow(a) = {(x, y, z): x^a y^(1-a) >=
-|z|, x, y >= 0}; of a stack, semidefinite rows are the upper triangle column by column,
-off-diagonal entries times sqrt 2.
+K_exp = cl{(x, y, z): y > 0, y exp(x/y) <= z}
+K_pow(a) = {(x, y, z): x^a y^(1-a) >= |z|, x, y >= 0}
 """
 
 import math
@@ -71,6 +70,9 @@ class Cone:
 @dataclass(frozen=True)
 class Stack:
     """Cones of any kinds, one after another along the last axis.
+
+    Semidefinite rows are the upper triangle column by column, off-diagonal entries
+    times sqrt 2.
 
     Attributes:
         cones: each once, power cones with one exponent.

@@ -1,8 +1,7 @@
 """Positive tensors as sums of exponentials, the currency of the change of variables.
 
-Entry i is the sum of exp(logs[t]) over the terms t with owner[t] == i; an entry that
-owns no term is zero. Sums only relabel owners and products only add logarithms, so that
-a posynomial reaches the solver as one log-sum-exp, however it was written.
+Sums only relabel owners and products only add logarithms, so that a posynomial reaches
+the solver as one log-sum-exp, however it was written.
 """
 
 from collections.abc import Sequence
@@ -22,6 +21,9 @@ Shape = tuple[int, ...]
 @dataclass(frozen=True, eq=False)
 class Posynomial:
     """A tensor of sums of terms, each known by its logarithm.
+
+    Entry i is the sum of exp(logs[t]) over the terms t with owner[t] == i; an entry
+    that owns no term is zero.
 
     Attributes:
         logs: logarithms of the terms, [terms] (at every stage if it is staged).

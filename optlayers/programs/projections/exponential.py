@@ -1,8 +1,5 @@
 """The exponential cone cl {(x, y, z): y > 0, y exp(x / y) <= z} and its dual.
 
-With w = -v the projection onto the dual cone is minus that of w onto the polar cone. On
-the curved part w = a g(r) + b d(r) with g = (r, 1, e^r) in the cone, d = (1, 1 - r,
--e^-r) in its polar and a, b >= 0, so that one number r is to be found.
 Source: Friberg, "Projection onto the exponential cone: a univariate root-finding
 problem" (2021).
 """
@@ -44,7 +41,10 @@ class _Place(NamedTuple):
 def project(v: Tensor, block: Block) -> Tensor:
     """The nearest points of the dual cones, [B, number, 3] -> [B, number, 3].
 
-    Differentiable three times off the boundaries of its pieces.
+    Differentiable three times off the boundaries of its pieces. With w = -v it is minus
+    the projection of w onto the polar cone. On the curved part w = a g(r) + b d(r) with
+    g = (r, 1, e^r) in the cone, d = (1, 1 - r, -e^-r) in its polar and a, b >= 0, so
+    that one number r is to be found.
     """
     place = _locate(v.detach())
     x, y, z = _opposite(v / place.scale, place.is_curved)

@@ -1,9 +1,6 @@
 """The power cone {(x, y, z): x^a y^(1-a) >= |z|, x, y >= 0} and its dual.
 
-With w = -v = p - y, p in the cone and y in its dual, the number to be found is the
-share p_z / w_z; given it, p_x and y_x are the roots of p_x - y_x = w_x and p_x y_x =
-a p_z y_z. Source: Hien, "Differential properties of Euclidean projection onto power
-cone" (2015).
+Source: Hien, "Differential properties of Euclidean projection onto power cone" (2015).
 """
 
 from typing import NamedTuple
@@ -42,7 +39,9 @@ class _Place(NamedTuple):
 def project(v: Tensor, block: Block) -> Tensor:
     """The nearest points of the dual cones, [B, number, 3] -> [B, number, 3].
 
-    Differentiable three times off the boundaries of its pieces.
+    Differentiable three times off the boundaries of its pieces. With w = -v = p - y, p
+    in the cone and y in its dual, the number to be found is the share p_z / w_z; given
+    it, p_x and y_x are the roots of p_x - y_x = w_x and p_x y_x = a p_z y_z.
     """
     a = _exponents(v, block)
     place = _locate(v.detach(), a)

@@ -1,8 +1,7 @@
 """The cone of positive semidefinite matrices, which is its own dual.
 
 A matrix of order k takes k (k + 1) / 2 rows: its upper triangle column by column, with
-off-diagonal entries times sqrt 2, so that products of rows are those of matrices. The
-nearest semidefinite matrix of V is (V + X) / 2 with the absolute value X = (V^2)^(1/2).
+off-diagonal entries times sqrt 2, so that products of rows are those of matrices.
 """
 
 import math
@@ -94,8 +93,9 @@ class _Spectrum(NamedTuple):
 def _expansion(change: Tensor, at: _Spectrum) -> Tensor:
     """By how much the projection moves, to third order in `change`; in eigenvectors.
 
-    With X = |l| + X1 + X2 + X3, X_j of order j, the terms of each order in X^2 = V^2
-    give |l_i| + |l_j| times X_j on the left.
+    The nearest semidefinite matrix of V is (V + X) / 2 with the absolute value
+    X = (V^2)^(1/2). With X = |l| + X1 + X2 + X3, X_j of order j, the terms of each
+    order in X^2 = V^2 give |l_i| + |l_j| times X_j on the left.
     """
     inverses = at.inverses()
     X1 = at.shares() * change
