@@ -53,7 +53,11 @@ def power(x: cp.Expression, p: float = 1, **other: Any) -> cp.Expression:
     """
     if p == 2:
         return cp.square(x)
-    if p in (0, 1) or p != int(p) or (p > 0 and p % 2 == 0) or x.is_nonneg():
+    if p == 0:
+        # cvxpy gives one number, whatever the shape. The variables stay in it by
+        # coefficients of zero, for a problem has to have some.
+        return np.ones(x.shape) + 0 * sum(cp.sum(one) for one in x.variables())
+    if p == 1 or p != int(p) or (p > 0 and p % 2 == 0) or x.is_nonneg():
         return cp.power(x, p, **other)
     if x.is_nonpos():
         return (-1) ** int(p) * cp.power(-x, p, **other)
@@ -120,6 +124,16 @@ def matrix_frac(X: cp.Expression, P: cp.Expression) -> cp.Expression:
     return cp.matrix_frac(X, symmetric(P))
 
 
+def sigma_max(A: cp.Expression) -> cp.Expression:
+    """Largest singular value; of a symmetric matrix the largest |eigenvalue|.
+
+    The multiplier of cvxpy's [[t I, A], [A', t I]] >> 0 is not unique for a symmetric A.
+    """
+    if not A.is_symmetric():
+        return cp.sigma_max(A)
+    return cp.maximum(cp.lambda_max(A), cp.lambda_max(-A))
+
+
 def symmetric(X: cp.Expression) -> cp.Expression:
     """The symmetric part of a square matrix."""
     return X if X.is_symmetric() else cp.symmetric_wrap((X + X.T) / 2)
@@ -133,6 +147,8 @@ def norm(
 ) -> cp.Expression:
     """Norm of a vector or along axes; of a matrix the operator norms."""
     if axis is None and x.ndim == 2:
+        if str(p) == "2" and min(x.shape) > 1:
+            return sigma_max(x)
         return cp.norm(x, p)
     return pnorm(x, 2 if str(p).lower() == "fro" else p, axis, keepdims)
 
@@ -310,7 +326,7 @@ _SAME = (
     "multiply abs square sqrt pos neg inv_pos exp log log1p logistic entr huber "
     "maximum minimum sum mean var max min ptp sum_squares sum_largest sum_smallest "
     "log_sum_exp geo_mean harmonic_mean quad_form quad_over_lin vdot "
-    "dotsort outer kron tv trace sigma_max normNuc transpose upper_tri cumsum "
+    "dotsort outer kron tv trace normNuc transpose upper_tri cumsum "
     "cummax diff xexp scalene loggamma log_normcdf cvar inv_prod vec_to_upper_tri "
     "partial_trace partial_transpose"
 )
@@ -334,6 +350,7 @@ TWINS: Mapping[str, Twin] = (
             convolve,
             einsum,
             matrix_frac,
+            sigma_max,
             norm,
             pnorm,
             norm1,

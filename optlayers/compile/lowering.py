@@ -132,7 +132,8 @@ class Lowering:
         spread = sp.csr_array(
             (np.ones(size), (np.arange(size), numbers.ravel())), (size, shape[0])
         )
-        return cp.reshape(spread @ known, numbers.shape, order="C")
+        matrix = cp.reshape(spread @ known, numbers.shape, order="C")
+        return cp.symmetric_wrap(matrix) if matrix.ndim == 2 else matrix
 
     # ---- one node --------------------------------------------------------------------
 
