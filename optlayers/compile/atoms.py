@@ -127,7 +127,8 @@ def matrix_frac(X: cp.Expression, P: cp.Expression) -> cp.Expression:
 def sigma_max(A: cp.Expression) -> cp.Expression:
     """Largest singular value; of a symmetric matrix the largest |eigenvalue|.
 
-    The multiplier of cvxpy's [[t I, A], [A', t I]] >> 0 is not unique for a symmetric A.
+    For a symmetric A the multiplier of cvxpy's [[t I, A], [A', t I]] >> 0 is not
+    unique.
     """
     if not A.is_symmetric():
         return cp.sigma_max(A)

@@ -7,6 +7,7 @@ convex or concave and which is neither itself is the culprit.
 from collections.abc import Iterator
 
 import cvxpy as cp
+import numpy as np
 
 from optlayers.compile.cvxpy_private import CVXPY_LOCK, is_convex_operation
 from optlayers.compile.leaves import LeafTable
@@ -156,12 +157,16 @@ class FaultSearch:
         """What is wrong with a prepared operation; "" if nothing is."""
         if e.name == "quad_form" and self.parametrics.is_parametric(e):
             # With a matrix known to be semidefinite it were a sum of squares by now.
-            return _describe_quad_form(e)
+            return _describe_quad_form(e, self.parametrics)
         try:
             lowered = self.lowering.lower(e)
         except NotConvex as reason:
             return str(reason)
-        return "" if lowered.is_dcp() else _describe(e, lowered, self._twins(e))
+        if lowered.is_dcp():
+            return ""
+        if e.name == "quad_form" and self.lowering.lower(e.arguments[0]).is_affine():
+            return _describe_quad_form(e, self.parametrics)
+        return _describe(e, lowered, self._twins(e))
 
     def is_evaluated_in_torch(self, e: Expression) -> bool:
         """Whether it is made of parameters and numbers, with a parameter at least."""
@@ -194,8 +199,6 @@ def _describe(e: Expression, lowered: cp.Expression, twins: list[cp.Expression])
     """What is wrong with one operation whose arguments are in order."""
     if e.name in PRODUCTS or e.name == "divide":
         return _describe_product(e, twins)
-    if e.name == "quad_form":
-        return _describe_quad_form(e)
     if e.name == "add":
         return (
             f"{quoted(e)} adds a convex and a concave term, and the sum is neither "
@@ -247,10 +250,17 @@ def _describe_product(e: Expression, twins: list[cp.Expression]) -> str:
     )
 
 
-def _describe_quad_form(e: Expression) -> str:
+def _describe_quad_form(e: Expression, parametrics: Parametrics) -> str:
     argument, Q = e.arguments
     if not argument.depends_on_variables or Q.depends_on_variables:
         return f"{quoted(e)} has variables in its matrix; only the vector may have."
+    if parametrics.is_constant(Q):
+        matrix = parametrics.array(Q)
+        lowest = np.linalg.eigvalsh((matrix + matrix.T) / 2)[0]
+        return (
+            f"{quoted(e)} is not convex, for `{describe(Q)}` has the negative "
+            f"eigenvalue {lowest:.3g}. Give it a positive semidefinite matrix."
+        )
     return (
         f"{quoted(e)} is convex only if `{describe(Q)}` is positive semidefinite, "
         "which is not known. Declare it psd=True, or write "

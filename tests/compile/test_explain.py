@@ -163,3 +163,12 @@ def test_a_program_has_its_kind_and_the_article_of_it(cones, has_quadratic, expe
     declaration = declared(mixed_sum, n=3)
     text = sentence_on_convexity(declaration, cones, 3, has_quadratic)
     assert f"disciplined convex programming: {expected}" in text
+
+
+def indefinite_quad_form(x=Variable("2")):
+    return minimize(ol.quad_form(x, torch.tensor([[1.0, 2.0], [2.0, 1.0]])))
+
+
+def test_a_constant_indefinite_matrix_is_told_by_its_lowest_eigenvalue():
+    with pytest.raises(NotConvex, match=r"has the negative eigenvalue -1\."):
+        compile_convex(declared(indefinite_quad_form))
