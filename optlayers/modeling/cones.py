@@ -135,13 +135,13 @@ def _known_name(cone: Any) -> ConeName:
 
 def _check_shape(name: ConeName, shape: tuple[int, ...]) -> None:
     needs = {
-        "soc": "(t, u) with |u| <= t along its last axis, and a scalar has none",
+        "soc": "(t, u) with |u| <= t along its last axis, one entry at least",
         "psd": "square matrices, [n, n]",
         "exp": "three entries (x, y, z) along its last axis",
         "power": "three entries (x, y, z) along its last axis",
     }
     fits = {
-        "soc": bool(shape),
+        "soc": bool(shape) and shape[-1] > 0,
         "psd": len(shape) >= 2 and shape[-1] == shape[-2],
         "exp": shape[-1:] == (3,),
         "power": shape[-1:] == (3,),

@@ -216,6 +216,9 @@ REFUSED = [
     ("tv", [(1,)], {}, "no neighbours"),
     ("cumsum", [()], {}, "not a scalar"),
     ("lambda_sum_largest", [(3, 3)], {"k": 4}, "from 1 to 3"),
+    ("sum_largest", [(3,)], {"k": 7}, "more than the 3 entries"),
+    ("sum_smallest", [(4, 3)], {"k": 3.5, "axis": 1}, "more than the 3 entries"),
+    ("geo_mean", [(2,)], {"p": [1, -1]}, "weights must be nonnegative"),
 ]
 
 

@@ -92,6 +92,25 @@ def sum_of_ranked(
     """Of the sum of the k largest entries."""
     if k <= 0:
         raise ShapeMismatch(f"k={k} must be positive")
+    available = math.prod(shape[one] for one in reduced_axes(len(shape), axis))
+    if k > available:
+        raise ShapeMismatch(f"k={k} is more than the {available} entries there are")
+    return extremum(shape, axis, keepdims)
+
+
+def geo_mean(
+    shape: Shape,
+    p: Any = None,
+    axis: Axis = None,
+    keepdims: bool = False,
+    **_: Any,
+) -> Shape:
+    """Of a mean with a nonnegative weight for each entry."""
+    for weight in () if p is None else torch.as_tensor(p).reshape(-1).tolist():
+        if not weight >= 0:
+            raise ShapeMismatch(
+                f"p has the weight {weight:g}, and weights must be nonnegative"
+            )
     return extremum(shape, axis, keepdims)
 
 

@@ -69,7 +69,7 @@ _REDUCTIONS = (
         "log_sum_exp", reductions.log_sum_exp, shapes.extremum, signs.nonneg_if_nonneg
     ),
     Atom("cvar", reductions.cvar, shapes.cvar, signs.same),
-    Atom("geo_mean", reductions.geo_mean, shapes.extremum, signs.nonneg),
+    Atom("geo_mean", reductions.geo_mean, shapes.geo_mean, signs.nonneg),
     Atom("harmonic_mean", reductions.harmonic_mean, shapes.scalar, signs.nonneg),
     Atom("inv_prod", reductions.inv_prod, shapes.scalar, signs.nonneg),
     Atom("norm", reductions.norm, shapes.norm, signs.magnitude),
