@@ -33,6 +33,12 @@ second-order and power cones by `approx=`. `perspective` takes squares, powers 4
 linear or positively homogeneous. `loggamma` and `log_normcdf` are cvxpy's
 approximations.
 
+The domain of an atom is in its docstring: `xexp` is convex of arguments declared
+nonnegative. `lambda_max`, `lambda_min`, `lambda_sum_largest`, `lambda_sum_smallest`,
+`log_det`, `tr_inv`, `von_neumann_entr` and `matrix_frac` (its second argument) are
+functions of the symmetric part of a matrix, (A + A.T) / 2, which is not checked to be
+all of it.
+
 Not atoms here: cvxpy's functions of complex numbers, the quasiconvex ones (`ceil`,
 `floor`, `sign`, `length`, `dist_ratio`, `gen_lambda_max`, `condition_number`), and
 `quantum_rel_entr` and `quantum_cond_entr`, which cvxpy only approximates.

@@ -130,7 +130,7 @@ def matrix_frac(X: Any, P: Any) -> Any:
 
     Args:
         X: [n] or [n, m].
-        P: [n, n], symmetric.
+        P: [n, n]; of another than a symmetric one the symmetric part is taken.
     """
     return call("matrix_frac", X, P)
 
@@ -158,7 +158,7 @@ def lambda_max(A: Any) -> Any:
     """Largest eigenvalue; convex.
 
     Args:
-        A: [n, n], symmetric.
+        A: [n, n]; of another than a symmetric one the symmetric part is taken.
     """
     return call("lambda_max", A)
 
@@ -167,7 +167,7 @@ def lambda_min(X: Any) -> Any:
     """Smallest eigenvalue; concave.
 
     Args:
-        X: [n, n], symmetric.
+        X: [n, n]; of another than a symmetric one the symmetric part is taken.
     """
     return call("lambda_min", X)
 
@@ -176,7 +176,7 @@ def lambda_sum_largest(X: Any, k: int) -> Any:
     """Sum of the k largest eigenvalues; convex.
 
     Args:
-        X: [n, n], symmetric.
+        X: [n, n]; of another than a symmetric one the symmetric part is taken.
         k: how many.
     """
     return call("lambda_sum_largest", X, k=k)
@@ -186,7 +186,7 @@ def lambda_sum_smallest(X: Any, k: int) -> Any:
     """Sum of the k smallest eigenvalues; concave.
 
     Args:
-        X: [n, n], symmetric.
+        X: [n, n]; of another than a symmetric one the symmetric part is taken.
         k: how many.
     """
     return call("lambda_sum_smallest", X, k=k)
@@ -196,7 +196,7 @@ def log_det(A: Any) -> Any:
     """Logarithm of the determinant; concave, for A positive definite.
 
     Args:
-        A: [n, n], symmetric.
+        A: [n, n]; of another than a symmetric one the symmetric part is taken.
     """
     return call("log_det", A)
 
@@ -205,7 +205,7 @@ def von_neumann_entr(X: Any, quad_approx: tuple[int, ...] = ()) -> Any:
     """Von Neumann entropy -trace(X log X); concave, for X positive semidefinite.
 
     Args:
-        X: [n, n], symmetric.
+        X: [n, n]; of another than a symmetric one the symmetric part is taken.
         quad_approx: cvxpy's nodes and scalings of an approximation by second-order
             cones; exact by default.
     """
@@ -216,6 +216,6 @@ def tr_inv(X: Any) -> Any:
     """Trace of the inverse; convex, for X positive definite.
 
     Args:
-        X: [n, n], symmetric.
+        X: [n, n]; of another than a symmetric one the symmetric part is taken.
     """
     return call("tr_inv", X)
