@@ -33,7 +33,7 @@ def sqrt(x: Any) -> Any:
     return call("sqrt", x)
 
 
-def power(x: Any, p: float, max_denom: int = 1024, approx: bool = True) -> Any:
+def power(x: Any, p: float, max_denom: int = 1024, approx: bool | None = None) -> Any:
     """Every entry to the power p.
 
     Convex for even p; for other p > 1 and for p < 0 of nonnegative x; concave for
@@ -43,7 +43,8 @@ def power(x: Any, p: float, max_denom: int = 1024, approx: bool = True) -> Any:
         x: [*shape].
         p: exponent; a plain number where x depends on variables.
         max_denom: largest denominator of the fraction that stands for p.
-        approx: cvxpy's choice of cones: second-order cones rather than power cones.
+        approx: whether second-order cones may stand for it, where two or three of them
+            say it exactly; power cones always do otherwise.
 
     Raises:
         DeclarationError: p depends on a parameter and x on a variable.
