@@ -33,7 +33,7 @@ def sqrt(x: Any) -> Any:
     return call("sqrt", x)
 
 
-def power(x: Any, p: float, max_denom: int = 1024, approx: bool | None = None) -> Any:
+def power(x: Any, p: float, max_denom: int = 1024, approx: bool = True) -> Any:
     """Every entry to the power p.
 
     Convex for even p; for other p > 1 and for p < 0 of nonnegative x; concave for
