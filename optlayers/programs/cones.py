@@ -131,6 +131,35 @@ class Cones:
         identity = torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
         return self.times_derivative(identity, v)
 
+    def derivative_entries(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The entries of D that may differ from zero, at v [B, m].
+
+        Returns:
+            Their rows and columns, int64 [k], and values [B, k].
+        """
+        linear, *others = self._parts(v)
+        positions, *blocks = self._parts(torch.arange(self.size))
+        rows, cols = [positions], [positions]
+        values = [self._is_above_floor(linear).to(v.dtype)]
+        for block, part, where in zip(self.blocks, others, blocks, strict=True):
+            D = _DERIVATIVES[block.name](part.unflatten(-1, block.shape), block)
+            of_cone = where.unflatten(-1, block.shape)
+            full = (block.number, block.size, block.size)
+            rows.append(of_cone.unsqueeze(2).expand(full).flatten())
+            cols.append(of_cone.unsqueeze(1).expand(full).flatten())
+            values.append(D.flatten(-3))
+        return torch.cat(rows), torch.cat(cols), torch.cat(values, -1)
+
+    @property
+    def block_widths(self) -> Tensor:
+        """How many entries D may have in each row, int64 [m]."""
+        linear = torch.ones(self.zero + self.nonneg, dtype=torch.int64)
+        sizes = [
+            torch.full((block.number * block.size,), block.size)
+            for block in self.blocks
+        ]
+        return self._join([linear, *sizes])
+
     def has_kink(self, v: Tensor) -> Tensor | None:
         """Where semidefinite cones make no single derivative, bool [B]; None: nowhere.
 
