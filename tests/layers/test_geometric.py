@@ -401,6 +401,7 @@ def test_transforms_take_geometric_programs():
     assert_close(jacobian, forward)
 
 
+@pytest.mark.slow
 def test_the_compiler_takes_geometric_programs():
     layer = cube.layer()
     a, b, c = (one.clone().requires_grad_() for one in CUBES)
