@@ -18,6 +18,7 @@ from optlayers.compat.bridge.naming import Given, describe_leaf, name_leaves
 from optlayers.errors import DeclarationError
 from optlayers.layers.problem import Problem
 from optlayers.modeling.expressions import Expression
+from optlayers.modeling.functions import upper_tri
 from optlayers.modeling.origin import quoting
 from optlayers.modeling.problem import declare
 from optlayers.modeling.verbs import Goal, maximize, minimize
@@ -119,6 +120,10 @@ class CvxpyBody:
         verb = maximize if isinstance(objective, cp.Maximize) else minimize
         with quoting(PLACE, objective):
             value = to(objective.args[0])
+            for number, matrix in enumerate(to.symmetric):
+                if matrix.depends_on_variables and matrix.shape[0] > 1:
+                    upper, lower = upper_tri(matrix), upper_tri(matrix.T)
+                    named[f"symmetric_{number}"] = upper == lower
             return verb(value.reshape(()) if value.shape else value, **named)
 
     def _constraints(self, to: Translator) -> dict[str, Any]:

@@ -215,7 +215,10 @@ def _reduction(name: str, *others: str) -> Rule:
 
 def _geo_mean(node: Any, arguments: Sequence[Expression]) -> Expression:
     options = _axis_options(node)
-    weights = [float(one) for one in node.p]
+    # cvxpy sets entries without weight aside (private, verified on 1.9).
+    weights = [0.0] * len(node._keep)
+    for place, weight in zip(np.flatnonzero(node._keep), node.p, strict=True):
+        weights[place] = float(weight)
     if len(set(weights)) > 1:
         options["p"] = weights
     if node.max_denom != 1024:
@@ -301,6 +304,15 @@ OTHER_ARGUMENTS: Mapping[type, Callable[[Any], list[cp.Expression]]] = {
     **{kind: _constant_parts("p") for kind in Power.__subclasses__()},
     cp.gmatmul: _constant_parts("A"),
     cp.perspective: _constant_parts("f"),
+}
+
+# Atoms of symmetric matrices, with the argument that cvxpy makes symmetric.
+SYMMETRIC_ARGUMENTS: Mapping[type, int] = {
+    cp.lambda_max: 0,
+    cp.lambda_sum_largest: 0,
+    cp.von_neumann_entr: 0,
+    cp.tr_inv: 0,
+    MatrixFrac: 1,
 }
 
 RULES: Mapping[type, Rule] = {

@@ -6,7 +6,11 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
-from optlayers.compat.bridge.atoms import OTHER_ARGUMENTS, rule_for
+from optlayers.compat.bridge.atoms import (
+    OTHER_ARGUMENTS,
+    SYMMETRIC_ARGUMENTS,
+    rule_for,
+)
 from optlayers.compat.bridge.naming import describe_leaf
 from optlayers.errors import DeclarationError, NotSupported
 from optlayers.modeling.expressions import Expression, apply, as_expression
@@ -16,7 +20,12 @@ PLACE = "cvxpy problem"
 
 
 class Translator:
-    """Translates the expressions of one problem, each node once."""
+    """Translates the expressions of one problem, each node once.
+
+    Attributes:
+        symmetric: matrices that have to equal their transposes: cvxpy adds that to the
+            problem where an atom of symmetric matrices takes another.
+    """
 
     def __init__(self, leaves: Mapping[int, Expression]) -> None:
         """Begin with what is known.
@@ -25,6 +34,7 @@ class Translator:
             leaves: the expression of each variable and parameter, by cvxpy's id.
         """
         self._leaves = leaves
+        self.symmetric: list[Expression] = []
         # Each node with its translation: an id is unique while the node lives.
         self._known: dict[int, tuple[cp.Expression, Expression]] = {}
 
@@ -57,6 +67,9 @@ class Translator:
         if rule is None:
             raise NotSupported(_unknown_atom(node, root))
         arguments = [self._known[id(one)][1] for one in _arguments(node)]
+        position = SYMMETRIC_ARGUMENTS.get(type(node))
+        if position is not None and not node.args[position].is_symmetric():
+            self.symmetric.append(arguments[position])
         found = rule(node, arguments)
         if found.shape == node.shape:
             return found

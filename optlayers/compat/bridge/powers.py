@@ -26,6 +26,9 @@ def power(x: Expression, p: Expression, max_denom: int = 1024) -> Expression:
 
 
 def _restricted(x: Expression, p: float, max_denom: int) -> Expression:
+    if p < 0 and p != int(p):
+        # Such a power lives on x > 0 here as well.
+        return _plain(x, p, max_denom)
     if p < 0:
         reciprocal = apply("inv_pos", (x,))
         return reciprocal if p == -1 else _plain(reciprocal, -p, max_denom)
