@@ -62,7 +62,8 @@ def power(x: cp.Expression, p: float = 1, **other: Any) -> cp.Expression:
     if p == 0:
         # cvxpy gives one number, whatever the shape. The variables stay in it by
         # coefficients of zero, for a problem has to have some.
-        return np.ones(x.shape) + 0 * sum(cp.sum(one) for one in x.variables())
+        totals = cp.hstack([cp.sum(one) for one in x.variables()])
+        return cp.Constant(np.ones(x.shape)) + 0 * cp.sum(totals)
     other.setdefault("approx", float(p) in SHORT_TOWERS)
     if p == 1 or p != int(p) or (p > 0 and p % 2 == 0) or x.is_nonneg():
         return cp.power(x, p, **other)
