@@ -1,0 +1,122 @@
+"""The loop of every native iterative solver: masks, step limit, statuses.
+
+A method writes `init`, `step` and `outcome`; samples that are finished or have failed
+stay frozen here, whatever the method does with their rows afterwards.
+"""
+
+import time
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from optlayers.solution import Solution, Status
+
+# What a method reports of a sample that may go on.
+RUNNING = -1
+
+
+class Outcome(NamedTuple):
+    """Where a method stands after a step; later steps must not write to it.
+
+    Attributes:
+        point: the iterate, [B, n].
+        residual: the size of the residual there, [B]; NaN or inf where it has none.
+        fault: a `Status` where the method gives up, RUNNING elsewhere, int8 [B]; None
+            if it gives up nowhere.
+    """
+
+    point: Tensor
+    residual: Tensor
+    fault: Tensor | None = None
+
+
+class Method(Protocol):
+    """Three small functions; the state between them is the method's own."""
+
+    def init(self, program: Any, start: Tensor) -> Any:
+        """The state before the first step, at start [B, n]."""
+        ...
+
+    def step(self, program: Any, state: Any, active: Tensor) -> Any:
+        """The state after one more step; rows outside `active`, bool [B], are free."""
+        ...
+
+    def outcome(self, state: Any) -> Outcome:
+        """Where the state stands."""
+        ...
+
+
+def iterate(
+    method: Method,
+    program: Any,
+    start: Tensor,
+    *,
+    tolerance: float,
+    max_steps: int,
+    check_every: int = 1,
+) -> Solution:
+    """Run a method until every sample is solved, has failed or is out of steps.
+
+    Args:
+        method: what to run.
+        program: of B samples.
+        start: [B, n].
+        tolerance: the size of a residual that counts as zero.
+        max_steps: most steps per sample.
+        check_every: how many steps are made between two looks at the samples, each of
+            which costs a few operations and waits for the device. A sample may go on
+            for so many steps after it is solved, whatever the others do.
+
+    Returns:
+        A `Solution` whose "steps" and "residual" are per sample; a sample that did not
+        finish has the last point at which its residual was finite.
+    """
+    began = time.perf_counter()
+    state = method.init(program, start)
+    point, residual, fault = method.outcome(state)
+    status = torch.full_like(residual, RUNNING, dtype=torch.int8)
+    status = _judged(status, residual, fault, tolerance)
+    steps = torch.zeros_like(status, dtype=torch.int64)
+    for count in range(1, max_steps + 1):
+        active = status == RUNNING
+        if count % check_every == 1 % check_every and not active.any():
+            break
+        state = method.step(program, state, active)
+        if count % check_every and count < max_steps:
+            continue
+        new = method.outcome(state)
+        is_better = active & new.residual.isfinite()
+        if is_better.all():
+            point, residual = new.point, new.residual
+        else:
+            point = torch.where(is_better.unsqueeze(1), new.point, point)
+            residual = torch.where(is_better, new.residual, residual)
+        steps = torch.where(active, count, steps)
+        judged = _judged(status, new.residual, new.fault, tolerance)
+        status = torch.where(active, judged, status)
+    status = torch.where(status == RUNNING, int(Status.STEP_LIMIT), status)
+    seconds = (time.perf_counter() - began) / max(1, len(status))
+    stats = {
+        "steps": steps,
+        "residual": residual,
+        "seconds": residual.new_full(residual.shape, seconds, dtype=torch.float64),
+    }
+    return Solution(point, {}, status.to(torch.int8), stats)
+
+
+def size_of(residual: Tensor) -> Tensor:
+    """The largest entry of each row, [B, n] -> [B]; inf where one is not finite."""
+    if residual.shape[1] == 0:
+        return residual.new_zeros(residual.shape[0])
+    return residual.abs().amax(1).nan_to_num(nan=torch.inf)
+
+
+def _judged(
+    status: Tensor, residual: Tensor, fault: Tensor | None, tolerance: float
+) -> Tensor:
+    if fault is not None:
+        status = torch.where(fault == RUNNING, status, fault)
+    lost = ~residual.isfinite()
+    status = torch.where(lost, int(Status.NOT_FINITE), status)
+    return torch.where(residual <= tolerance, int(Status.SOLVED), status).to(torch.int8)
