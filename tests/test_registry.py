@@ -19,7 +19,7 @@ class Lazy:
     """A solver that only refuses."""
 
     excuse: str = "is tired."
-    kind: ClassVar[Kind] = Kind.ROOT
+    kind: ClassVar[Kind] = Kind.MINIMIZE
 
     def refuses(self, program):
         return self.excuse
@@ -28,8 +28,10 @@ class Lazy:
         raise AssertionError("never called")
 
 
-class RootProgram:
-    kind = Kind.ROOT
+class Unsolved:
+    """Of a kind that has no built-in solver."""
+
+    kind = Kind.MINIMIZE
     batch_size = 1
 
 
@@ -103,52 +105,52 @@ def test_refresh_tries_what_could_not_be_loaded_again(own_entries):
             raise error
         return Lazy
 
-    registry._remember(registry.Registration("root", "late", load, rank=1))
+    registry._remember(registry.Registration("minimize", "late", load, rank=1))
     with pytest.raises(SolverRefused, match="late: could not be loaded"):
-        registry.choose(RootProgram())
+        registry.choose(Unsolved())
     registry.refresh()
     with pytest.raises(SolverRefused, match="late: is tired"):
-        registry.choose(RootProgram())
+        registry.choose(Unsolved())
 
 
 def test_when_all_refuse_each_says_why(own_entries):
-    registry.register("root", "sleepy", Lazy)
+    registry.register("minimize", "sleepy", Lazy)
 
-    @registry.register("root", "busy", rank=1)
+    @registry.register("minimize", "busy", rank=1)
     class Busy(Lazy):
         def refuses(self, program):
             raise OSError("no line")
 
     with pytest.raises(SolverRefused) as caught:
-        registry.choose(RootProgram())
+        registry.choose(Unsolved())
     assert str(caught.value) == (
-        "no root solver takes this program.\n"
+        "no minimize solver takes this program.\n"
         "  busy: failed when asked (OSError: no line).\n"
         "  sleepy: is tired."
     )
 
 
 def test_ranked_says_the_same_as_choose_when_all_refuse(own_entries):
-    registry.register("root", "sleepy", Lazy)
+    registry.register("minimize", "sleepy", Lazy)
     with pytest.raises(SolverRefused, match="sleepy: is tired"):
-        registry.ranked(RootProgram())
+        registry.ranked(Unsolved())
 
 
 def test_a_kind_without_solvers_says_so():
     with pytest.raises(SolverRefused, match="none is registered"):
-        registry.choose(type("P", (RootProgram,), {"kind": Kind.ODE})())
+        registry.choose(type("P", (Unsolved,), {"kind": Kind.ODE})())
 
 
 def test_a_solver_that_cannot_be_imported_names_the_remedy(own_entries):
     def load():
         raise ImportError("No module named 'fast'")
 
-    key = ("root", "fast")
+    key = ("minimize", "fast")
     registry._registrations[key] = registry.Registration(*key, load, 5, "fast-solver")
     with pytest.raises(SolverRefused, match=r"fast: not installed \(pip install fast-"):
-        registry.choose(RootProgram())
+        registry.choose(Unsolved())
     with pytest.raises(SolverRefused, match="'fast' cannot be used: not installed"):
-        registry.create("root", "fast")
+        registry.create("minimize", "fast")
 
 
 def test_eight_threads_load_a_solver_at_once(own_entries):

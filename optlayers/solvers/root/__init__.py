@@ -1,0 +1,1 @@
+"""Solvers of systems of equations and fixed points, one algorithm a file."""

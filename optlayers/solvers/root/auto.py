@@ -1,0 +1,124 @@
+"""The poly-algorithm: what to try, in which order, on the samples still unsolved.
+
+Up to DENSE_SIZE unknowns: Newton, Levenberg-Marquardt, then both again from starts
+moved aside. Above, without a Jacobian: if there is a map, some steps of it and
+Anderson; then Broyden, Newton-Krylov.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from optlayers.interfaces import Kind
+from optlayers.programs.root import RootProgram
+from optlayers.solution import Solution
+from optlayers.solvers.root.anderson import Anderson
+from optlayers.solvers.root.broyden import Broyden
+from optlayers.solvers.root.chandrupatla import Chandrupatla
+from optlayers.solvers.root.fixed_point import FixedPoint
+from optlayers.solvers.root.levenberg_marquardt import LevenbergMarquardt
+from optlayers.solvers.root.newton import Newton
+from optlayers.solvers.root.newton_krylov import NewtonKrylov
+from optlayers.solvers.root.options import check_options, start_or_zero
+
+# Beyond this a Jacobian costs more than the evaluations a quasi-Newton method takes.
+DENSE_SIZE = 50
+# A map that contracts well is solved by then, at a third of the time of Anderson's
+# method (n = 256, batch 64); of one that does not these are lost.
+PLAIN_STEPS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto:
+    """Falls back sample by sample; a solved sample is never touched again.
+
+    Attributes:
+        max_steps: most steps of each method tried.
+        tolerance: largest entry of the residual that counts as zero.
+        restarts: how many starts are tried beside the given one.
+
+    Raises:
+        ParameterError: an option out of its range.
+    """
+
+    max_steps: int = 100
+    tolerance: float = 1e-10
+    restarts: int = 8
+    kind: ClassVar[Kind] = Kind.ROOT
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    def refuses(self, program: RootProgram) -> str | None:
+        """Nothing: any square system will do."""
+        return None
+
+    def solve(self, program: RootProgram, start: Tensor | None = None) -> Solution:
+        """Solve every sample; failures are statuses."""
+        start = start_or_zero(program, start)
+        best = None
+        for solver, first in self._attempts(program, start):
+            if best is None:
+                best = solver.solve(program, first)
+            else:
+                # A solved sample starts at its solution, where it is finished at once.
+                first = torch.where(best.ok.unsqueeze(1), best.value, first)
+                best = _better(best, solver.solve(program, first))
+            if bool(best.ok.all()):
+                break
+        assert best is not None
+        return best
+
+    def _attempts(
+        self, program: RootProgram, start: Tensor
+    ) -> Iterator[tuple[Any, Tensor]]:
+        limits = {"max_steps": self.max_steps, "tolerance": self.tolerance}
+        if program.size > DENSE_SIZE:
+            if program.map is not None:
+                plain = min(PLAIN_STEPS, self.max_steps)
+                yield FixedPoint(max_steps=plain, tolerance=self.tolerance), start
+                yield Anderson(**limits), start
+            yield Broyden(**limits), start
+            yield NewtonKrylov(**limits), start
+            return
+        newton, marquardt = Newton(**limits), LevenbergMarquardt(**limits)
+        yield newton, start
+        if program.size == 1:
+            yield Chandrupatla(**limits), start
+        yield marquardt, start
+        for number in range(self.restarts):
+            moved = program.clamp(_moved(start, number))
+            yield newton, moved
+            yield marquardt, moved
+
+
+def _moved(start: Tensor, number: int) -> Tensor:
+    """Another start, the same way for every sample: nearer to or around the first."""
+    generator = torch.Generator().manual_seed(number)
+    noise = torch.randn(start.shape[1], generator=generator, dtype=torch.float64)
+    nearer = (1.0, 0.1, 0.01)[number % 3]
+    spread = 0.3 * (1 + number // 3)
+    size = start.abs().amax(1, keepdim=True).clamp_min(1.0)
+    return nearer * (start + spread * size * noise.to(start))
+
+
+def _better(old: Solution, new: Solution) -> Solution:
+    """The better of two for each sample, with the steps and time of both."""
+    is_new = new.ok & ~old.ok
+    is_new = is_new | (~old.ok & (new.stats["residual"] < old.stats["residual"]))
+    steps = old.stats["steps"] + torch.where(old.ok, 0, new.stats["steps"])
+    return Solution(
+        torch.where(is_new.unsqueeze(1), new.value, old.value),
+        {},
+        torch.where(is_new, new.status, old.status),
+        {
+            "steps": steps,
+            "residual": torch.where(
+                is_new, new.stats["residual"], old.stats["residual"]
+            ),
+            "seconds": old.stats["seconds"] + new.stats["seconds"],
+        },
+    )

@@ -1,0 +1,78 @@
+"""Picard iteration z <- (1 - beta) z + beta G(z), for maps that contract.
+
+Source: S. Banach (1922); damping by M. A. Krasnoselskii (1955).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from optlayers.interfaces import Kind
+from optlayers.programs.root import RootProgram
+from optlayers.solution import Solution
+from optlayers.solvers.iterative import Outcome, iterate, size_of
+from optlayers.solvers.root.options import check_options, start_or_zero
+
+
+class PicardState(NamedTuple):
+    """The iterate z and its image G(z), [B, n] each."""
+
+    point: Tensor
+    image: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedPoint:
+    """One evaluation a step and no linear algebra; linear convergence.
+
+    Attributes:
+        max_steps: most steps.
+        tolerance: largest entry of z - G(z) that counts as zero.
+        damping: beta, the share of the image in the next iterate, in (0, 1].
+        check_every: steps between two looks at convergence.
+
+    Raises:
+        ParameterError: an option out of its range.
+    """
+
+    max_steps: int = 1000
+    tolerance: float = 1e-10
+    damping: float = 1.0
+    check_every: int = 4
+    kind: ClassVar[Kind] = Kind.ROOT
+
+    def __post_init__(self) -> None:
+        check_options(self, "damping", "check_every")
+
+    def refuses(self, program: RootProgram) -> str | None:
+        """A system that is no fixed point."""
+        if program.map is None:
+            return "iterates a map, and the program has none; write x == map(x)."
+        return None
+
+    def solve(self, program: RootProgram, start: Tensor | None = None) -> Solution:
+        """Solve every sample; failures are statuses."""
+        return iterate(
+            self, program, start_or_zero(program, start), tolerance=self.tolerance,
+            max_steps=self.max_steps, check_every=self.check_every,
+        )  # fmt: skip
+
+    def init(self, program: RootProgram, start: Tensor) -> PicardState:
+        """The start and its image."""
+        return PicardState(start, program.image(start))
+
+    def step(
+        self, program: RootProgram, state: PicardState, active: Tensor
+    ) -> PicardState:
+        """One evaluation of the map."""
+        point = state.image
+        if self.damping != 1:
+            point = torch.lerp(state.point, state.image, self.damping)
+        point = program.clamp(point)
+        return PicardState(point, program.image(point))
+
+    def outcome(self, state: PicardState) -> Outcome:
+        """The iterate; its residual is z - G(z)."""
+        return Outcome(state.point, size_of(state.point - state.image))

@@ -1,0 +1,148 @@
+"""Levenberg-Marquardt: least squares steps that shrink where the model fails.
+
+The step d makes |F(z) + J d|^2 + mu |D d|^2 least. Source: D. Marquardt (1963); scaling
+D and its growth from J. More, The Levenberg-Marquardt algorithm (1978), section 6;
+update of mu from H. B. Nielsen, Damping parameter in Marquardt's method (1999).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from optlayers.interfaces import Kind
+from optlayers.programs.root import RootProgram
+from optlayers.solution import Solution, Status
+from optlayers.solvers.iterative import RUNNING, Outcome, iterate, size_of
+from optlayers.solvers.root.options import check_options, start_or_zero
+
+# |J'F| below this share of |J| |F| is a local minimum of |F| that is no root.
+STATIONARY = 1e-12
+LARGEST_DAMPING = 1e16
+SMALLEST_DAMPING = 1e-16
+
+
+class MarquardtState(NamedTuple):
+    """Where every sample stands.
+
+    Attributes:
+        point, residual: z and F(z), [B, n].
+        jacobian: J(z), [B, n, n].
+        scale: D, the largest column lengths of J so far, [B, n].
+        damping: mu, [B].
+        growth: the factor of mu after the next failure, [B].
+        fault: a status where the method gives up, int8 [B].
+    """
+
+    point: Tensor
+    residual: Tensor
+    jacobian: Tensor
+    scale: Tensor
+    damping: Tensor
+    growth: Tensor
+    fault: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevenbergMarquardt:
+    """For hard starts and singular Jacobians; dense, superlinear near a root.
+
+    Attributes:
+        max_steps: most trial steps, accepted or not.
+        tolerance: largest entry of the residual that counts as zero.
+        damping: the first mu.
+
+    Raises:
+        ParameterError: an option out of its range.
+    """
+
+    max_steps: int = 200
+    tolerance: float = 1e-10
+    damping: float = 1e-3
+    kind: ClassVar[Kind] = Kind.ROOT
+
+    def __post_init__(self) -> None:
+        check_options(self, "damping")
+
+    def refuses(self, program: RootProgram) -> str | None:
+        """Nothing: any square system will do."""
+        return None
+
+    def solve(self, program: RootProgram, start: Tensor | None = None) -> Solution:
+        """Solve every sample; failures are statuses."""
+        start = start_or_zero(program, start)
+        return iterate(
+            self, program, start, tolerance=self.tolerance, max_steps=self.max_steps
+        )
+
+    def init(self, program: RootProgram, start: Tensor) -> MarquardtState:
+        """Value and Jacobian at the start."""
+        point = program.clamp(start)
+        residual, jacobian = program.residual_and_jacobian(point)
+        damping = point.new_full(point.shape[:1], self.damping)
+        fault = torch.full_like(damping, RUNNING, dtype=torch.int8)
+        scale = _columns(jacobian)
+        growth = torch.full_like(damping, 2.0)
+        return MarquardtState(point, residual, jacobian, scale, damping, growth, fault)
+
+    def step(
+        self, program: RootProgram, state: MarquardtState, active: Tensor
+    ) -> MarquardtState:
+        """One trial step; a new Jacobian if any sample accepts it."""
+        step = _damped_step(state)
+        trial = program.clamp(state.point + step)
+        with torch.no_grad():
+            residual = program.residual(trial)
+        # Of the model: |F|^2 - |F + J d|^2.
+        model = state.residual + _times(state.jacobian, trial - state.point)
+        before = state.residual.square().sum(1)
+        foreseen = before - model.square().sum(1)
+        gained = before - residual.square().sum(1)
+        gain = gained / foreseen
+        accepted = (gained > 0) & (gain > 1e-4)
+        accepted = accepted | (size_of(residual) <= self.tolerance)
+        shrink = (1 - (2 * gain - 1) ** 3).clamp(0.1, 2.0)
+        damping = torch.where(
+            accepted, state.damping * shrink, state.damping * state.growth
+        ).clamp_min(SMALLEST_DAMPING)
+        growth = torch.where(accepted, 2.0, 2 * state.growth)
+        stalled = active & ~accepted & ~(damping < LARGEST_DAMPING)
+        fault = torch.where(stalled, int(Status.STALLED), state.fault)
+        rows = accepted.unsqueeze(1)
+        point = torch.where(rows, trial, state.point)
+        jacobian, scale = state.jacobian, state.scale
+        if (active & accepted).any():
+            residual, jacobian = program.residual_and_jacobian(point)
+            scale = torch.maximum(scale, _columns(jacobian))
+            slope = _times(jacobian.mT, residual).abs() / scale.clamp_min(1e-300)
+            flat = slope.amax(1) <= STATIONARY * residual.norm(dim=1)
+            fault = torch.where(active & flat, int(Status.STALLED), fault)
+        else:
+            residual = state.residual
+        return MarquardtState(
+            point, residual, jacobian, scale, damping, growth, fault.to(torch.int8)
+        )
+
+    def outcome(self, state: MarquardtState) -> Outcome:
+        """The last accepted point."""
+        return Outcome(state.point, size_of(state.residual), state.fault)
+
+
+def _damped_step(state: MarquardtState) -> Tensor:
+    """-(J'J + mu D^2)^-1 J'F, by a QR factorization of [J ; sqrt(mu) D]."""
+    D = state.scale * state.damping.sqrt().unsqueeze(1)
+    stacked = torch.cat([state.jacobian, torch.diag_embed(D)], 1)
+    Q, R = torch.linalg.qr(stacked)
+    n = state.point.shape[1]
+    right = _times(Q[:, :n].mT, -state.residual).unsqueeze(2)
+    return torch.linalg.solve_triangular(R, right, upper=True).squeeze(2)
+
+
+def _columns(jacobian: Tensor) -> Tensor:
+    length = jacobian.norm(dim=1)
+    return torch.where(length > 0, length, 1.0)
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    return torch.bmm(matrix, vector.unsqueeze(2)).squeeze(2)

@@ -1,0 +1,102 @@
+"""Root finding as one opaque custom operator: tensors in, tensors out, no gradient.
+
+Of systems that call modules, whose tensors are no arguments of the operator, the same
+runs without it, and transforms cannot be applied.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from optlayers.solvers.opaque import flat
+from optlayers.solvers.plan import plan_of
+from optlayers.solvers.root.plan import RootPlan
+from optlayers.solvers.root.run import Found, run
+
+
+def solve(
+    plan: RootPlan,
+    inputs: Sequence[Tensor],
+    checked: Sequence[Tensor],
+    start: Tensor,
+    batch_shape: Sequence[int],
+) -> Found:
+    """`run` of a system without modules, on detached tensors.
+
+    Args:
+        plan: how.
+        inputs: of the plan's function, each [*shape] (shared) or [B, *shape].
+        checked: the tensors that `plan.checks` speak of, in that order.
+        start: where the search begins, [B, n].
+        batch_shape: the user's batch axes; prod = B.
+
+    Raises:
+        InvalidDataError, SolveError: samples failed and `plan.on_failure` is "raise".
+    """
+    own = [one.detach() for one in inputs]
+    watched = [one.detach() for one in checked]
+    return Found(*_operator(own, watched, start, plan.handle, list(batch_shape)))
+
+
+# The keys in force where nothing is transformed, as at the time of this import.
+_PLAIN = (
+    torch._C._dispatch_tls_local_include_set(),
+    torch._C._dispatch_tls_local_exclude_set(),
+)
+_NAME = "optlayers::solve_root"
+torch.library.define(
+    _NAME,
+    "(Tensor[] inputs, Tensor[] checked, Tensor start, SymInt plan, "
+    "SymInt[] batch_shape) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+@torch.library.impl(_NAME, "CompositeExplicitAutograd")
+def _solve(
+    inputs: list[Tensor],
+    checked: list[Tensor],
+    start: Tensor,
+    plan: int,
+    batch_shape: list[int],
+) -> Found:
+    # The first call of compiled code is made by a dispatch mode, under which torch 2.13
+    # leaves autograd and vmap out; the equations need both.
+    with torch._C._ForceDispatchKeyGuard(*_PLAIN):
+        return run(plan_of(plan), inputs, {}, checked, start, batch_shape)
+
+
+@torch.library.register_fake(_NAME)
+def _(inputs, checked, start, plan, batch_shape):
+    batch = start.shape[0]
+    return Found(
+        start.new_empty(start.shape),
+        start.new_empty(batch, dtype=torch.int8),
+        start.new_empty(batch, dtype=torch.int64),
+        start.new_empty(batch),
+        start.new_empty(batch, dtype=torch.float64),
+    )
+
+
+def _solve_mapped(info, in_dims, inputs, checked, start, plan, batch_shape):
+    """Flatten the mapped axis V into the batch, outermost: B becomes V * B."""
+    own: RootPlan = plan_of(plan)
+    count, batch = info.batch_size, math.prod(batch_shape)
+    input_dims, checked_dims, start_dim, _, _ = in_dims
+    numbers = [
+        flat(t, mapped, ndim, count, batch)
+        for t, mapped, ndim in zip(inputs, input_dims, own.input_ndims, strict=True)
+    ]
+    watched = [
+        flat(t, mapped, check.sample_ndim, count, batch)
+        for t, mapped, check in zip(checked, checked_dims, own.checks, strict=True)
+    ]
+    start = flat(start, start_dim, 1, count, batch, must_be_batched=True)
+    results = _operator(numbers, watched, start, plan, [count, *batch_shape])
+    return tuple(t.unflatten(0, (count, batch)) for t in results), (0,) * len(results)
+
+
+torch.library.register_vmap(_NAME, _solve_mapped)
+_operator = torch.ops.optlayers.solve_root.default
