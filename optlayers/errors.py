@@ -32,6 +32,10 @@ class SolveError(OptlayersError, RuntimeError):
     """Some samples have no solution; names them, their status and a constraint."""
 
 
+class SingularError(SolveError):
+    """The equations are singular at a solution: it has no derivative there."""
+
+
 class SolverRefused(OptlayersError, RuntimeError):
     """No solver takes this program; gives the reason of each."""
 

@@ -3,14 +3,21 @@
 solver, gradient, order, on_failure, tolerance, warm_start.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, get_args
 
 from optlayers.errors import NotSupported, ParameterError, UnknownOption
+from optlayers.implicit.linearizations import LINEARIZATIONS
+from optlayers.interfaces import Kind
 from optlayers.solvers.plan import OnFailure
 
-GRADIENTS = ("exact", "diffcp")
+# Which ways of differentiating each kind has; "exact" is everybody's.
+GRADIENTS: Mapping[Kind, tuple[str, ...]] = {
+    Kind.CONVEX: ("exact", "diffcp"),
+    Kind.ROOT: tuple(LINEARIZATIONS),
+}
 ON_FAILURE = get_args(OnFailure)
 
 
@@ -20,12 +27,14 @@ class SolveOptions:
 
     Attributes:
         solver: a registered name, "auto", or a solver instance.
-        gradient: "exact" (implicit function theorem) or "diffcp" (a parity reference).
+        gradient: "exact" (implicit function theorem), or another of the kind's:
+            "diffcp" (a parity reference) of convex programs; "dense", "gmres",
+            "bicgstab", "normal_cg", "least_squares", "neumann", "one_step" of roots.
         order: how often the outputs may be differentiated, at least 1.
         on_failure: "raise" (name the samples), "nan" (NaN rows with zero gradient) or
             "keep" (best iterate with zero gradient).
-        tolerance: relative residual that counts as solved; None takes the default of
-            the kind.
+        tolerance: residual that counts as solved, relative for convex programs; None
+            takes the default of the kind.
         warm_start: reserved; must be None in this version.
 
     Raises:
@@ -41,7 +50,7 @@ class SolveOptions:
     warm_start: Any = None
 
     def __post_init__(self) -> None:
-        _one_of("gradient", self.gradient, GRADIENTS)
+        _one_of("gradient", self.gradient, tuple(_all_gradients()))
         _one_of("on_failure", self.on_failure, ON_FAILURE)
         if isinstance(self.order, bool) or not isinstance(self.order, int):
             raise ParameterError(f"order={self.order!r}: give an integer, 1 or more.")
@@ -55,12 +64,20 @@ class SolveOptions:
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             raise ParameterError(
                 f"tolerance={self.tolerance!r}: give a number between 0 and 1, "
-                "such as 1e-8; it bounds the relative residual."
+                "such as 1e-8; it bounds the residual."
             )
         if self.warm_start is not None:
             raise NotSupported(
                 "warm_start= is reserved: no solver of this version can use it yet."
             )
+
+    def check_kind(self, kind: Kind) -> None:
+        """Refuse what problems of this kind do not know.
+
+        Raises:
+            ParameterError: a gradient of another kind, with those that exist.
+        """
+        _one_of("gradient", self.gradient, GRADIENTS[kind])
 
     def replace(self, **changes: Any) -> "SolveOptions":
         """The same options with some changed; unknown names raise."""
@@ -81,6 +98,10 @@ def unknown_option(name: str) -> str:
     near = get_close_matches(name, OPTION_NAMES, n=1)
     hint = f" Did you mean {near[0]}=?" if near else ""
     return f"unknown option {name}=. Options are {', '.join(OPTION_NAMES)}.{hint}"
+
+
+def _all_gradients() -> Iterator[str]:
+    yield from dict.fromkeys(one for known in GRADIENTS.values() for one in known)
 
 
 def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from optlayers import registry
 from optlayers.errors import ParameterError, SolverRefused
 from optlayers.functional.options import SolveOptions
-from optlayers.interfaces import Solver
+from optlayers.interfaces import Program, Solver
 from optlayers.programs.cone_program import ConeProgram
 from optlayers.solvers.certify import DEFAULT_TOLERANCE
 from optlayers.solvers.checks import Check
@@ -27,7 +27,9 @@ def make_plan(
     Raises:
         SolverRefused: no solver takes it, or the one asked for does not.
         UnknownName: no solver has the name asked for.
+        ParameterError: a gradient of another kind.
     """
+    options.check_kind(program.kind)
     return Plan(
         structure=program.structure(),
         solvers=_solvers(program, options.solver),
@@ -53,7 +55,7 @@ class SolverChoice:
     refusal: str
 
 
-def solver_choices(program: ConeProgram, wanted: Any) -> tuple[SolverChoice, ...]:
+def solver_choices(program: Program, wanted: Any) -> tuple[SolverChoice, ...]:
     """The solvers that were considered, in the order in which they are tried.
 
     Args:
@@ -65,7 +67,9 @@ def solver_choices(program: ConeProgram, wanted: Any) -> tuple[SolverChoice, ...
         SolverRefused: it solves programs of another kind, or cannot be imported.
         UnknownName: no solver has that name.
     """
-    if wanted == "auto":
+    kind = program.kind.value
+    # Of some kinds a solver of that name is registered, which chooses for itself.
+    if wanted == "auto" and wanted not in registry.names(kind):
         verdicts = registry.verdicts(program)
         return tuple(SolverChoice(name, reason) for name, reason in verdicts.items())
     solver, name = _asked_for(program, wanted)
@@ -82,7 +86,7 @@ def _solvers(program: ConeProgram, wanted: Any) -> tuple[Solver, ...]:
     return (solver,)
 
 
-def _asked_for(program: ConeProgram, wanted: Any) -> tuple[Solver, str]:
+def _asked_for(program: Program, wanted: Any) -> tuple[Solver, str]:
     """The solver of a name, or the instance given; and what it is called."""
     kind = program.kind.value
     solver = registry.create(kind, wanted) if isinstance(wanted, str) else wanted

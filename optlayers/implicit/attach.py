@@ -12,6 +12,7 @@ from torch import Tensor
 from optlayers.errors import OrderError
 from optlayers.implicit.guard import limit_derivatives
 from optlayers.interfaces import ImplicitProgram
+from optlayers.linalg.operators import Operator
 
 
 class Attached(NamedTuple):
@@ -45,11 +46,24 @@ def attach_gradient(value: Tensor, program: ImplicitProgram, order: int = 1) -> 
     return attach(value, program, order).point
 
 
-def attach(value: Tensor, program: ImplicitProgram, order: int = 1) -> Attached:
-    """`attach_gradient`, together with the condition of the linearization."""
+def attach(
+    value: Tensor,
+    program: ImplicitProgram,
+    order: int = 1,
+    operator: Operator | None = None,
+) -> Attached:
+    """`attach_gradient`, together with the condition of the linearization.
+
+    Args:
+        value: a solution of `program`, detached, [B, n].
+        program: differentiable in its tensors; of the same batch.
+        order: how often the result may be differentiated, 1 or more.
+        operator: the linearization at `value`, if it is at hand.
+    """
     _check_order(order, program.highest_order)
     value = value.detach()
-    operator = program.linearize(value)
+    if operator is None:
+        operator = program.linearize(value)
     point = previous = value
     for _ in range(order):
         previous = point

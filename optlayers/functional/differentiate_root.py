@@ -1,0 +1,166 @@
+"""Solve a declared system, then attach the derivative: the one path of every call.
+
+inputs -> solve (no derivative) -> point -attach-> point with derivative. The inputs of
+failed samples are replaced before the equations are evaluated for the gradient, so that
+their numbers reach no shared parameter.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from optlayers.errors import TransformError
+from optlayers.functional.options import SolveOptions
+from optlayers.functional.root_choices import refuse_singular
+from optlayers.implicit.attach import attach
+from optlayers.implicit.failed import replace_failed
+from optlayers.implicit.linearizations import linearize
+from optlayers.solution import Status
+from optlayers.solvers.root import opaque
+from optlayers.solvers.root.plan import Modules, RootPlan
+from optlayers.solvers.root.run import Found, run
+
+# Under a transform no loop may look at numbers, so the Jacobian is formed.
+TRANSFORMABLE = frozenset(("exact", "dense", "least_squares"))
+
+
+class SolvedRoot(NamedTuple):
+    """The outcome of a differentiable root search.
+
+    Attributes:
+        point: z with its derivatives, [B, n].
+        status: int8 [B].
+        stats: numbers per sample, each [B].
+    """
+
+    point: Tensor
+    status: Tensor
+    stats: dict[str, Tensor]
+
+
+def differentiable_root(
+    plan: RootPlan,
+    inputs: Sequence[Tensor],
+    modules: Modules,
+    start: Tensor,
+    options: SolveOptions,
+    *,
+    checked: Sequence[Tensor],
+    batch_shape: Sequence[int],
+    reads_closures: bool,
+) -> SolvedRoot:
+    """Find the roots of a batch, differentiably in inputs, modules and closures.
+
+    Args:
+        plan: how to solve.
+        inputs: each [*shape] (shared) or [B, *shape].
+        modules: that the equations call, by name.
+        start: where the search begins, [B, n].
+        options: order, gradient and failure behaviour.
+        checked: the tensors that the checks of the plan look at.
+        batch_shape: leading dimensions of the call, whose product is B.
+        reads_closures: whether the equations may read tensors that are no inputs.
+
+    Raises:
+        InvalidDataError, SolveError: samples failed, `on_failure="raise"`.
+        SingularError: a derivative is needed where the Jacobian is singular.
+        TransformError: a transform that cannot see modules, or the way the gradient
+            is taken.
+    """
+    is_transformed = _is_transformed()
+    if is_transformed:
+        _refuse_transform(plan, modules, options)
+    if modules:
+        given = [one.detach() for one in inputs]
+        watched = [one.detach() for one in checked]
+        found = run(plan, given, modules, watched, start, batch_shape)
+    else:
+        found = opaque.solve(plan, inputs, checked, start, batch_shape)
+    ok = found.status == int(Status.SOLVED)
+    stats = {
+        "steps": found.steps,
+        "residual": found.residual,
+        "seconds": found.seconds,
+    }
+    is_whole = options.on_failure == "raise"
+    is_whole = is_whole or (not is_transformed and bool(ok.all()))
+    rows, safe = list(inputs), found.point
+    if not is_whole:
+        safe, *rows = _without_failed(plan, rows, found, ok, math.prod(batch_shape))
+    point = found.point
+    if is_transformed or (
+        bool(ok.any()) and _needs_gradient(plan, rows, modules, safe, reads_closures)
+    ):
+        program = plan.program(rows, modules, safe)
+        constants = [one.detach() for one in rows]
+        operator = linearize(
+            plan.program(constants, modules, safe, jacobian=is_transformed),
+            safe,
+            options.gradient,
+        )
+        condition = torch.where(ok, operator.condition, torch.nan)
+        if not is_transformed:
+            refuse_singular(
+                plan.subject, condition, options.gradient, options.on_failure
+            )
+        attached = attach(safe, program, options.order, operator).point
+        point = attached
+        if not is_whole:
+            point = torch.where(ok.unsqueeze(1), attached, found.point)
+        stats["gradient_condition"] = condition
+    if options.on_failure == "nan":
+        point = torch.where(ok.unsqueeze(1), point, torch.nan)
+    return SolvedRoot(point, found.status, stats)
+
+
+def _without_failed(
+    plan: RootPlan, inputs: Sequence[Tensor], found: Found, ok: Tensor, batch: int
+) -> list[Tensor]:
+    """Points and inputs in which failed samples stand for a good one."""
+    rows = [
+        one.expand(batch, *one.shape) if one.ndim == ndim else one
+        for one, ndim in zip(inputs, plan.input_ndims, strict=True)
+    ]
+    return replace_failed([found.point, *rows], ok)
+
+
+def _needs_gradient(
+    plan: RootPlan,
+    inputs: Sequence[Tensor],
+    modules: Modules,
+    point: Tensor,
+    reads_closures: bool,
+) -> bool:
+    if not torch.is_grad_enabled():
+        return False
+    if any(one.requires_grad for one in inputs):
+        return True
+    if not reads_closures:
+        return False
+    return plan.program(inputs, modules, point).residual(point).requires_grad
+
+
+def _is_transformed() -> bool:
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return True
+    return forward_ad._current_level >= 0
+
+
+def _refuse_transform(plan: RootPlan, modules: Modules, options: SolveOptions) -> None:
+    if modules:
+        raise TransformError(
+            f"{plan.subject} calls {', '.join(modules)}, whose parameters torch.func "
+            "and torch.compile cannot see through the solve.\n  Give vmap's axis as "
+            "one more batch axis of the parameters; inside compiled code call "
+            "torch.compiler.disable(layer)."
+        )
+    if options.gradient not in TRANSFORMABLE:
+        raise TransformError(
+            f'{plan.subject}: gradient="{options.gradient}" looks at its numbers, '
+            "which torch.func and torch.compile hide; use "
+            f"{', '.join(sorted(TRANSFORMABLE))}."
+        )

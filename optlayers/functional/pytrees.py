@@ -1,0 +1,141 @@
+"""Unknowns of any form as one matrix [B, n], and back.
+
+A tensor [*batch, n] has its last axis as unknowns; of a pytree of several tensors,
+[B, *shape] each, the first axis is the batch and all the rest are unknowns.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+from optlayers.errors import ParameterError, ShapeError
+
+
+@dataclass(frozen=True)
+class Unknowns:
+    """How the user's unknowns lie in a row.
+
+    Attributes:
+        shapes: of every tensor, leading axes included.
+        structure: of the pytree.
+        batch_shape: the leading axes.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    structure: Any
+    batch_shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, start: Any) -> "Unknowns":
+        """Read off the form of a start.
+
+        Raises:
+            ParameterError: a leaf is no floating tensor, or dtypes or devices differ.
+            ShapeError: no axis for the unknowns, or batch sizes differ.
+        """
+        leaves, structure = _pytree.tree_flatten(start)
+        _check_leaves(leaves)
+        shapes = tuple(tuple(leaf.shape) for leaf in leaves)
+        if isinstance(start, Tensor):
+            if not shapes[0]:
+                raise ShapeError(
+                    "start has no axis; unknowns are [*batch, n], so that one unknown "
+                    "is [1]. Write start.unsqueeze(-1)."
+                )
+            return cls(shapes, structure, shapes[0][:-1])
+        if any(not shape for shape in shapes) or len({s[0] for s in shapes}) != 1:
+            raise ShapeError(
+                f"start has tensors of shapes {[list(s) for s in shapes]}; of a pytree "
+                "each must be [B, ...] with one B."
+            )
+        return cls(shapes, structure, shapes[0][:1])
+
+    @property
+    def batch_size(self) -> int:
+        """B, the number of samples."""
+        return math.prod(self.batch_shape)
+
+    @property
+    def size(self) -> int:
+        """n, the number of unknowns of one sample."""
+        return sum(self._sizes())
+
+    def rows(self, value: Any) -> Tensor:
+        """The user's form as a matrix [B, n].
+
+        Raises:
+            ShapeError: another structure or other shapes than those of the start.
+        """
+        leaves, structure = _pytree.tree_flatten(value)
+        shapes = tuple(tuple(getattr(leaf, "shape", ())) for leaf in leaves)
+        if structure != self.structure or shapes != self.shapes:
+            raise ShapeError(
+                f"the function returned {_shown(structure, shapes)} for unknowns "
+                f"{_shown(self.structure, self.shapes)}; it must return the same form, "
+                "one equation for each unknown."
+            )
+        batch = self.batch_size
+        flat = [
+            leaf.reshape(batch, size)
+            for leaf, size in zip(leaves, self._sizes(), strict=True)
+        ]
+        return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+
+    def restore(self, rows: Tensor) -> Any:
+        """A matrix [B, n] in the user's form."""
+        parts = rows.split(self._sizes(), 1)
+        leaves = [
+            part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)
+        ]
+        return _pytree.tree_unflatten(leaves, self.structure)
+
+    def wrapped(self, function: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
+        """A function of the user's form as one of matrices [B, n]."""
+        if self.batch_shape == self.shapes[0][:1] and len(self.shapes) == 1:
+            if len(self.shapes[0]) == 2 and isinstance(
+                self.restore(torch.empty(self.shapes[0])), Tensor
+            ):
+                return lambda rows: _checked(function(rows), rows)
+        return lambda rows: self.rows(function(self.restore(rows)))
+
+    def _sizes(self) -> list[int]:
+        batch = len(self.batch_shape)
+        return [math.prod(shape[batch:]) for shape in self.shapes]
+
+
+def _checked(value: Any, rows: Tensor) -> Tensor:
+    if not isinstance(value, Tensor) or value.shape != rows.shape:
+        shown = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ShapeError(
+            f"the function returned {shown} for unknowns {list(rows.shape)}; it must "
+            "return the same form, one equation for each unknown."
+        )
+    return value
+
+
+def _check_leaves(leaves: list[Any]) -> None:
+    if not leaves:
+        raise ParameterError("start holds no tensor; give [*batch, n] or a pytree.")
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor):
+            raise ParameterError(
+                f"start holds a {type(leaf).__name__}; give tensors [*batch, n]."
+            )
+    kinds = {(leaf.dtype, leaf.device) for leaf in leaves}
+    if len(kinds) > 1:
+        shown = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
+        raise ParameterError(
+            f"the tensors of start must share one dtype and device, not {shown}."
+        )
+    if leaves[0].dtype not in (torch.float32, torch.float64):
+        raise ParameterError(f"start is {leaves[0].dtype}; give float32 or float64.")
+
+
+def _shown(structure: Any, shapes: tuple[tuple[int, ...], ...]) -> str:
+    listed = ", ".join(str(list(shape)) for shape in shapes)
+    return listed if len(shapes) == 1 else f"{len(shapes)} tensors ({listed})"
