@@ -27,7 +27,7 @@ def asserted_leaves(leaves: LeafTable) -> list[tuple[Expression, int]]:
     """
     found: dict[Expression, int] = {}
     for leaf in list(leaves.leaves):
-        for one in _assertions(leaf.expression):
+        for one in assertions(leaf.expression):
             if one not in found:
                 found[one] = leaves.position(one.arguments[0])
     return list(found.items())
@@ -74,11 +74,12 @@ def field_checks(name: str, field: Field | BoundField, ndim: int) -> Iterator[Ch
         yield Check(name, attribute, field.text, ndim, bound)
 
 
-def _assertions(e: Expression) -> Iterator[Expression]:
+def assertions(e: Expression) -> Iterator[Expression]:
+    """The promises made within an expression, such as `ol.nonneg(...)`."""
     if e.name == "assert":
         yield e
     for one in e.arguments:
-        yield from _assertions(one)
+        yield from assertions(one)
 
 
 def outside(name: str) -> str:

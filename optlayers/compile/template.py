@@ -6,6 +6,7 @@ leaves and applying the maps.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from optlayers.compile.leaves import Captured, Leaf, LeafEvaluation
 from optlayers.compile.outcome import Given, Named, Recover, as_it_is
 from optlayers.compile.readout import Readout, StageStructure
+from optlayers.interfaces import Kind
 from optlayers.linalg.affine_map import AffineMap
 from optlayers.linalg.pattern import PatternMatrix
 from optlayers.programs.cone_program import (
@@ -121,6 +123,7 @@ class ConvexTemplate:
     parameter_shapes: Mapping[str, tuple[int, ...]]
     evaluation: LeafEvaluation
     recover: Recover = as_it_is
+    kind: ClassVar[Kind] = Kind.CONVEX
 
     @property
     def structure(self) -> ConeProgramStructure:

@@ -25,13 +25,14 @@ from optlayers.errors import (
 from optlayers.functional.options import OPTION_NAMES, SolveOptions, unknown_option
 from optlayers.interfaces import Kind
 from optlayers.layers.binding import check_admissible, constrain
-from optlayers.layers.convex import Compiled, ConvexRoute
+from optlayers.layers.convex import Compiled
 from optlayers.layers.explanation import Explanation
 from optlayers.layers.explanation.build import explain
 from optlayers.layers.given import tensor_of, unified
 from optlayers.layers.in_cvxpy import in_cvxpy
 from optlayers.layers.patterned import as_torch, bound_entries, read_entries
 from optlayers.layers.result import Result
+from optlayers.layers.routes import ROUTES, Route, route_of
 
 if TYPE_CHECKING:
     from optlayers.layers.problem import Problem
@@ -71,7 +72,7 @@ class Layer(nn.Module):
         self._prepare_routes()
         shapes = {name: tuple(self._read(name).shape) for name in self._bound}
         self.sizes = declared.infer_sizes(shapes, self.sizes)
-        if self._sizes_known() and self._classify()[0] is Kind.CONVEX:
+        if self._sizes_known() and self._classify()[0] in ROUTES:
             self._route(self.sizes).prepare(self.options)
 
     # ---- what a user reads -------------------------------------------------------
@@ -208,7 +209,7 @@ class Layer(nn.Module):
             setattr(self, attribute, met)
 
     def _prepare_routes(self) -> None:
-        self._routes: dict[Any, ConvexRoute] = {}
+        self._routes: dict[Any, Route] = {}
         self._lock = threading.RLock()
 
     def _met(self) -> dict[str, Any]:
@@ -300,7 +301,7 @@ class Layer(nn.Module):
         tensors = unified(self.problem.__name__, tensors, weak, arrays)
         return tensors | {outside(name): value for name, value in off_pattern.items()}
 
-    def _route_for(self, parameters: dict[str, Tensor]) -> ConvexRoute:
+    def _route_for(self, parameters: dict[str, Tensor]) -> Route:
         shapes = self._shapes_of(parameters)
         route = self._routes.get(tuple(shapes.items()))
         return self._find_route(shapes) if route is None else route
@@ -326,7 +327,7 @@ class Layer(nn.Module):
         """Make what a traced call needs; dynamo runs this as it is, at trace time."""
         self._find_route(shapes).prepare(self.options.replace(**options))
 
-    def _find_route(self, shapes: dict[str, tuple[int, ...]]) -> ConvexRoute:
+    def _find_route(self, shapes: dict[str, tuple[int, ...]]) -> Route:
         sizes = self.problem.declared.infer_sizes(shapes, self.sizes)
         empty = [f"{name}={size}" for name, size in sizes.items() if size < 1]
         if empty:
@@ -344,7 +345,7 @@ class Layer(nn.Module):
         route = self._routes[tuple(shapes.items())] = self._route(sizes)
         return route
 
-    def _route(self, sizes: Mapping[str, int]) -> ConvexRoute:
+    def _route(self, sizes: Mapping[str, int]) -> Route:
         key = tuple(sorted(sizes.items()))
         route = self._routes.get(key)
         if route is not None:
@@ -352,7 +353,7 @@ class Layer(nn.Module):
         with self._lock:
             return self._routes.setdefault(key, self._make_route(sizes))
 
-    def _make_route(self, sizes: Mapping[str, int]) -> ConvexRoute:
+    def _make_route(self, sizes: Mapping[str, int]) -> Route:
         declared = self.problem.declared
         try:
             template = self.problem.template(sizes, self.steps)
@@ -361,11 +362,11 @@ class Layer(nn.Module):
                 raise
             raise SolverRefused(
                 f"{declared.name} is not convex, and this version has solvers for "
-                f"convex problems only.\n  {reason}"
+                f"convex problems and systems of equations only.\n  {reason}"
             ) from None
         # Tracing may have met what reading the code had not.
         self._capture()
-        return ConvexRoute(template, declared.name)
+        return route_of(template, declared.name)
 
     def _check_sizes_known(self) -> None:
         if not self._sizes_known():
@@ -383,7 +384,7 @@ class Layer(nn.Module):
             if self.problem.declared.convex:
                 raise
             return Kind.MINIMIZE, str(reason)
-        return Kind.CONVEX, template.why
+        return template.kind, template.why
 
     def _missing(self, sizes: Mapping[str, int]) -> list[str]:
         return [n for n in self.problem.declared.dimension_names if n not in sizes]

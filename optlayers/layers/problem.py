@@ -8,16 +8,21 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from optlayers.compile.convex import ConvexTemplate, compile_convex
+from optlayers.compile.convex import compile_convex
 from optlayers.compile.geometric.compile import compile_geometric
 from optlayers.compile.missing_signs import warn_of_missing_signs
+from optlayers.compile.root import compile_root
 from optlayers.errors import NotConvex
 from optlayers.functional.options import SolveOptions
 from optlayers.layers.explanation import Explanation
 from optlayers.layers.explanation.build import explain
 from optlayers.layers.layer import Layer
 from optlayers.layers.result import Result
+from optlayers.layers.routes import Template
 from optlayers.modeling.problem import DeclaredProblem, declare
+
+# What compiles a declaration that optimizes nothing, by its verb.
+COMPILERS = {"solve": compile_root}
 
 
 class Problem:
@@ -34,7 +39,7 @@ class Problem:
         self.__qualname__ = getattr(declared.function, "__qualname__", declared.name)
         self.__module__ = getattr(declared.function, "__module__", "__main__")
         self.__doc__ = declared.function.__doc__
-        self._templates: dict[Any, ConvexTemplate | NotConvex] = {}
+        self._templates: dict[Any, Template | NotConvex] = {}
         self._direct: dict[Any, Layer] = {}
         self._lock = threading.RLock()
         self._is_warned = False
@@ -84,8 +89,8 @@ class Problem:
         steps = sizes.pop("steps", None)
         return explain(self, sizes, steps, SolveOptions())
 
-    def template(self, sizes: Mapping[str, int], steps: int | None) -> ConvexTemplate:
-        """The compiled cone template at these sizes.
+    def template(self, sizes: Mapping[str, int], steps: int | None) -> Template:
+        """The compiled declaration at these sizes.
 
         Raises:
             NotConvex: the declaration is not convex, with the reason.
@@ -101,10 +106,11 @@ class Problem:
 
     def _compile(
         self, sizes: Mapping[str, int], steps: int | None
-    ) -> ConvexTemplate | NotConvex:
+    ) -> Template | NotConvex:
         declaration = self.declared.trace(sizes, steps)
+        compiler = COMPILERS.get(declaration.sense, self._compiler)
         try:
-            return self._compiler(declaration)
+            return compiler(declaration)
         except NotConvex as reason:
             if self.declared.convex is None and not self.declared.geometric:
                 if not self._is_warned:

@@ -50,7 +50,8 @@ class Result:
 
     Attributes:
         dual: multipliers by constraint name, `Multipliers`.
-        objective: optimal value in the declared sense, [*batch].
+        objective: optimal value in the declared sense, [*batch]; None where nothing is
+            optimized.
         status: a `Status` per sample, int8 [*batch].
         stats: numbers per sample ("steps", "residual", ...), each [*batch].
 
@@ -61,7 +62,7 @@ class Result:
         self,
         values: dict[str, Tensor],
         dual: dict[str, Tensor],
-        objective: Tensor,
+        objective: Tensor | None,
         status: Tensor,
         stats: dict[str, Tensor],
     ) -> None:
@@ -111,13 +112,15 @@ def _flatten(result: Result) -> tuple[list[Tensor], tuple[tuple[str, ...], ...]]
     dual, stats = dict(result.dual), result.stats
     leaves = [*result._values.values(), *dual.values(), *stats.values()]
     names = (tuple(result._values), tuple(dual), tuple(stats))
-    return [*leaves, result.objective, result.status], names
+    objective = [] if result.objective is None else [result.objective]
+    return [*leaves, result.status, *objective], names
 
 
 def _unflatten(leaves: Iterable[Any], names: Any) -> Result:
     rest = iter(leaves)
     values, dual, stats = ({name: next(rest) for name in group} for group in names)
-    return Result(values, dual, next(rest), next(rest), stats)
+    status = next(rest)
+    return Result(values, dual, next(rest, None), status, stats)
 
 
 # A pytree, so that torch.func.vmap(layer) may return a whole Result.

@@ -76,7 +76,9 @@ class Captures:
 
 
 def lookup(captured: Mapping[str, Any], name: str) -> Any:
-    """The captured thing of that name; a dotted name is a part of a module."""
+    """The captured thing of that name; a dotted name may be a part of a module."""
+    if name in captured:
+        return captured[name]
     whole, _, path = name.partition(".")
     value = captured[whole]
     for part in path.split(".") if path else ():

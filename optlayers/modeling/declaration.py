@@ -20,8 +20,8 @@ class Declaration:
 
     Attributes:
         name: name of the declaring function.
-        sense: "minimize" or "maximize".
-        objective: scalar, not staged.
+        sense: "minimize" or "maximize"; "solve" where equations are solved.
+        objective: scalar, not staged; zero of "solve".
         constraints: the user's, then those of the variables' attributes (`x.nonneg`,
             `x.nonpos`, `x.lower`, `x.upper`, `X.psd`).
         fields: the bound fields, in order of the signature.
@@ -31,7 +31,7 @@ class Declaration:
     """
 
     name: str
-    sense: Literal["minimize", "maximize"]
+    sense: Literal["minimize", "maximize", "solve"]
     objective: Expression
     constraints: tuple[Constraint, ...]
     fields: Mapping[str, BoundField]
@@ -41,8 +41,9 @@ class Declaration:
 
     @property
     def is_feasibility(self) -> bool:
-        """Whether nothing is optimized, as in `ol.feasible(...)`."""
-        return self.objective.name == "constant" and self.objective.sign is Sign.ZERO
+        """Whether any feasible point will do, as in `ol.feasible(...)`."""
+        is_zero = self.objective.name == "constant" and self.objective.sign is Sign.ZERO
+        return is_zero and self.sense != "solve"
 
 
 def field_expression(bound: BoundField) -> Expression:

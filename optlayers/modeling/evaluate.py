@@ -1,9 +1,9 @@
-"""Values of parameter expressions: a straight line of torch calls for one sample.
+"""Values of expressions: a straight line of torch calls for one sample.
 
 What several outputs share is computed once. The caller maps it over the batch.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,23 +22,27 @@ Captured = Mapping[str, nn.Module | Tensor]
 
 
 class Evaluator:
-    """Evaluates expressions of parameters, one sample at a time.
+    """Evaluates expressions of parameters and given variables, a sample at a time.
 
     Attributes:
-        field_names: the parameters it reads.
+        field_names: the parameters, and variables, that it reads.
         captured_names: the captured parameters and modules it reads.
     """
 
-    def __init__(self, outputs: Sequence[Expression]) -> None:
+    def __init__(
+        self, outputs: Sequence[Expression], variables: Collection[str] = ()
+    ) -> None:
         """Line up the calls.
 
         Args:
-            outputs: expressions of parameters only, not staged.
+            outputs: expressions of parameters and of `variables`, not staged.
+            variables: names of variables whose values are given, as those of
+                parameters are.
 
         Raises:
-            DeclarationError: an output depends on variables or on stages.
+            DeclarationError: an output depends on other variables or on stages.
         """
-        program = _Program()
+        program = _Program(frozenset(variables))
         self._outputs = tuple(program.slot_of(one) for one in outputs)
         self._lines = tuple(program.lines)
         self.field_names = program.field_names()
@@ -145,7 +149,8 @@ _Line = _Field | _Learned | _Constant | _ModuleCall | _TorchCall | _AtomCall
 class _Program:
     """Lines in an order in which each reads only earlier ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, variables: frozenset[str]) -> None:
+        self.variables = variables
         self.lines: list[_Line] = []
         self._slots: dict[Hashable, int] = {}
         self._known: dict[int, int] = {}
@@ -182,7 +187,7 @@ class _Program:
     def _place(self, one: Expression, slots: tuple[int, ...]) -> int:
         if one.name == "assert":
             return slots[0]
-        if one.depends_on_variables or one.is_staged:
+        if one.is_staged or self._is_unknown(one):
             raise DeclarationError(located_at(one, "it has no value before the solve."))
         if one.name in ("torch", "module"):
             slot = self._add(id(one.options["arguments"]), _call(one, slots))
@@ -192,6 +197,12 @@ class _Program:
             pick = _AtomCall(partial(_pick, output), (slot,))
             return self._add(("output", slot, output), pick)
         return self._add(_key(one, slots), _line(one, slots))
+
+    def _is_unknown(self, one: Expression) -> bool:
+        """Whether it is a variable without a value; its terms are met before a term."""
+        if one.name != "field" or not one.depends_on_variables:
+            return False
+        return one.options["field"].name not in self.variables
 
     def _add(self, key: Hashable, line: _Line) -> int:
         found = self._slots.get(key)

@@ -231,7 +231,7 @@ class LatexNotation:
 
     def word(self, word: str) -> str:
         """Upright."""
-        escaped = word.replace("_", r"\_")
+        escaped = word.replace("_", r"\_").replace(" ", r"\ ")
         return rf"\mathrm{{{escaped}}}"
 
     def number(self, value: float) -> str:

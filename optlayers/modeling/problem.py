@@ -15,6 +15,7 @@ from optlayers.modeling.declaration import (
     attribute_constraints,
     field_expression,
 )
+from optlayers.modeling.equations import check_equations
 from optlayers.modeling.expressions import call_module, call_torch
 from optlayers.modeling.fields import RESERVED, Field, Role
 from optlayers.modeling.origin import Origin
@@ -156,6 +157,9 @@ class DeclaredProblem:
             goal = self.function(**values)
         if not isinstance(goal, Goal):
             raise DeclarationError(self._not_a_goal(goal))
+        if goal.sense == "solve":
+            self._check_words()
+            check_equations(self.name, goal.constraints, bound)
         implied = [
             constraint
             for name, one in bound.items()
@@ -173,6 +177,14 @@ class DeclaredProblem:
             steps,
             captures.objects,
         )
+
+    def _check_words(self) -> None:
+        for word, is_asked in (("convex", self.convex), ("geometric", self.geometric)):
+            if is_asked:
+                raise DeclarationError(
+                    f"{_place(self.function)}: {self.name} is a system of equations, "
+                    f"which {word}=True says nothing of; drop it."
+                )
 
     def _check_names(self, constraints: tuple[Any, ...]) -> None:
         seen: set[str] = set()
@@ -193,7 +205,7 @@ class DeclaredProblem:
             what = f"returns {'an' if kind[0] in 'AEIO' else 'a'} {kind}."
         return (
             f"{place}: {self.name} {what}\n  End it with return minimize(objective, "
-            "constraint, ...) or return maximize(...)."
+            "constraint, ...), maximize(...) or solve(equation, ...)."
         )
 
     def __str__(self) -> str:
@@ -235,7 +247,8 @@ def declare(
     """Read a signature as a declaration; run the body if all sizes are numbers.
 
     Args:
-        function: its arguments default to fields; it returns minimize or maximize.
+        function: its arguments default to fields; it ends with one of the verbs,
+            minimize, maximize, feasible or solve.
         convex: True makes "not convex" an error.
         geometric: True declares a geometric program.
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 RULES = {**STRUCTURE, **ATOM_FORMULAS}
 
+# How the first line begins where nothing is optimized.
+_WORDS = {"find": "find", "solve": "solve for"}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -44,7 +47,7 @@ class Sheet:
 
     Attributes:
         title: its name, with the sizes where they are known.
-        sense: minimize or maximize; find, where there is no objective.
+        sense: minimize or maximize; find or solve, where there is no objective.
         unknowns: "x in R^n" for each variable.
         objective: the formula.
         rows: the constraints.
@@ -70,12 +73,12 @@ def render_text(problem: "Declaration | DeclaredProblem") -> str:
     sheet = _sheet(problem, TextNotation())
     unknowns = ", ".join(sheet.unknowns)
     lines = [f"{sheet.title}: {sheet.sense} over {unknowns}"]
-    if sheet.sense == "find":
-        lines = [f"{sheet.title}: find {unknowns}"]
+    if sheet.sense in _WORDS:
+        lines = [f"{sheet.title}: {_WORDS[sheet.sense]} {unknowns}"]
     else:
         lines.append(f"    {sheet.objective}")
     if sheet.rows:
-        lines.append("  subject to")
+        lines += [] if sheet.sense == "solve" else ["  subject to"]
         width = max(len(row.label) for row in sheet.rows) + 1
         for row in sheet.rows:
             stages = f",  {row.stages}" if row.stages else ""
@@ -112,10 +115,11 @@ def _latex_rows(problem: "Declaration | DeclaredProblem") -> list[tuple[str, ...
     sheet, upright = _sheet(problem, notation), notation.word
     over = ",\\ ".join(sheet.unknowns)
     rows = [(upright(sheet.sense), sheet.objective, rf"\mathrm{{over}}\ {over}")]
-    if sheet.sense == "find":
-        rows = [(upright("find"), over, "")]
+    if sheet.sense in _WORDS:
+        rows = [(upright(_WORDS[sheet.sense]), over, "")]
+    heads = [] if sheet.sense == "solve" else [r"\mathrm{subject\ to}"]
     for position, row in enumerate(sheet.rows):
-        head = r"\mathrm{subject\ to}" if position == 0 else ""
+        head = "".join(heads[position : position + 1])
         label = rf"\mathrm{{({row.label})}}".replace("_", r"\_")
         where = rf"{row.stages}\quad {label}" if row.stages else label
         rows.append((head, row.formula, where))

@@ -1,4 +1,4 @@
-"""Verbs that end a declaration: minimize, maximize, feasible, those of other kinds."""
+"""Verbs that end a declaration: minimize, maximize, feasible, solve, those to come."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,15 @@ from optlayers.modeling.expressions import Expression, as_expression
 from optlayers.modeling.inference import describe, located, located_at
 from optlayers.modeling.stages import window_text
 
-Sense = Literal["minimize", "maximize"]
+Sense = Literal["minimize", "maximize", "solve"]
+
+# What an unnamed one is called, and the relation that an example of one shows.
+_RELATIONS = {"constraint": "<=", "equation": "=="}
+_A = {"constraint": "a constraint", "equation": "an equation"}
+_MADE_WITH = {
+    "constraint": "a constraint is made with ==, <=, >=, <<, >> or ol.in_cone",
+    "equation": "an equation is made with ==",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +28,9 @@ class Goal:
     """What a declaration returns.
 
     Attributes:
-        sense: minimize or maximize.
-        objective: scalar, not staged.
-        constraints: each with its name.
+        sense: minimize or maximize; solve, where nothing is optimized.
+        objective: scalar, not staged; zero of solve.
+        constraints: each with its name; of solve they are all equations.
     """
 
     sense: Sense
@@ -81,14 +89,34 @@ def feasible(*constraints: Any, **named: Any) -> Goal:
     return _goal("minimize", 0.0, constraints, named)
 
 
-def solve(*equations: Any, **named: Any) -> NoReturn:
-    """End a declaration: find the root of equations. Not available yet.
+def solve(*equations: Any, **named: Any) -> Goal:
+    """End a declaration: find values of the variables at which all equations hold.
+
+    As many equations as unknowns are needed, counted entry by entry. Where there are
+    several roots, `Variable(start=, lower=, upper=, nonneg=, nonpos=)` choose one. An
+    equation `z == map(z)`, the variable alone on one side, is also a fixed point, and
+    solvers of those apply.
+
+    Args:
+        *equations: named `equation_0`, `equation_1`, ...; lists of them too.
+        **named: equations by name.
 
     Raises:
-        NotSupported: always, in this version.
+        DeclarationError: no equation, an inequality, or something that is neither.
+
+    Example:
+        @ol.problem
+        def phase(x=Variable(), w=Parameter()):
+            return solve(torch.sin(x + w) == 0)
     """
     _refuse_tensors("solve", "root(residual, start)", equations, named)
-    raise _not_yet("solve", "minimize or maximize")
+    if not _any_constraint(equations, named):
+        raise located(DeclarationError("solve needs at least one equation."))
+    found = tuple(_collect(equations, named, "equation"))
+    for one in found:
+        if one.relation != "==":
+            raise DeclarationError(located_at(one, _no_equation(one)))
+    return Goal("solve", as_expression(0.0), found)
 
 
 def integrate(*equations: Any, **named: Any) -> NoReturn:
@@ -160,17 +188,17 @@ def _any_constraint(constraints: tuple[Any, ...], named: Mapping[str, Any]) -> b
 
 
 def _collect(
-    constraints: tuple[Any, ...], named: Mapping[str, Any]
+    constraints: tuple[Any, ...], named: Mapping[str, Any], word: str = "constraint"
 ) -> Iterator[Constraint]:
     unnamed = list(_flat(constraints))
     for position, one in enumerate(unnamed):
-        yield from _named(f"constraint_{position}", one)
+        yield from _named(f"{word}_{position}", one, word)
     for name, one in named.items():
         if isinstance(one, list | tuple):
             for position, part in enumerate(_flat(one)):
-                yield from _named(f"{name}.{position}", part)
+                yield from _named(f"{name}.{position}", part, word)
         else:
-            yield from _named(name, one)
+            yield from _named(name, one, word)
 
 
 def _flat(constraints: Any) -> Iterator[Any]:
@@ -181,9 +209,9 @@ def _flat(constraints: Any) -> Iterator[Any]:
             yield one
 
 
-def _named(name: str, one: Any) -> Iterator[Constraint]:
+def _named(name: str, one: Any, word: str) -> Iterator[Constraint]:
     if not isinstance(one, Constraint | Between):
-        raise located(DeclarationError(_no_constraint(name, one)))
+        raise located(DeclarationError(_no_constraint(name, one, word)))
     parts = (one,) if isinstance(one, Constraint) else tuple(one)
     for part in parts:
         if not part.depends_on_variables:
@@ -199,21 +227,31 @@ def _named(name: str, one: Any) -> Iterator[Constraint]:
     yield from (named,) if isinstance(named, Constraint) else named
 
 
-def _no_constraint(name: str, one: Any) -> str:
+def _no_equation(one: Constraint) -> str:
+    if one.relation == "<=":
+        return (
+            f"{one.name} is an inequality, and solve takes equations.\n  A bound that "
+            "chooses among several roots is declared with the variable, as in "
+            "Variable(lower=0)."
+        )
+    return (
+        f"{one.name} is a membership in a cone, and solve takes equations.\n  End the "
+        "declaration with ol.feasible(...) to find a point in cones."
+    )
+
+
+def _no_constraint(name: str, one: Any, word: str) -> str:
     if isinstance(one, bool):
         return (
-            f"{name} is the plain value {one}: both sides were numbers.\n  A "
-            "constraint has a Variable, State or Control on one side."
+            f"{name} is the plain value {one}: both sides were numbers.\n  "
+            f"{_A[word].capitalize()} has a Variable, State or Control on one side."
         )
     if isinstance(one, Expression):
         return (
-            f"{name} is an expression, {describe(one)}; a constraint compares two, as "
-            f"in {describe(one)} <= 0."
+            f"{name} is an expression, {describe(one)}; {_A[word]} compares two, as "
+            f"in {describe(one)} {_RELATIONS[word]} 0."
         )
-    return (
-        f"{name} is a {type(one).__name__}; a constraint is made with ==, <=, >=, <<, "
-        ">> or ol.in_cone."
-    )
+    return f"{name} is a {type(one).__name__}; {_MADE_WITH[word]}."
 
 
 def _refuse_tensors(

@@ -1,6 +1,6 @@
 """The exception made from failed samples: which, why, where, and what to do next."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -40,28 +40,56 @@ def failure(
         faults: by sample, what a check found wrong with its parameters.
         batch_shape: the user's batch axes; prod = B.
     """
+
+    def detail(i: int) -> str:
+        reason = Status(int(status[i]))
+        return _detail(plan, program, point[i], reason, i, float(residual[i]))
+
+    return report(plan.subject, status, faults, batch_shape, detail, _REMEDIES)
+
+
+def report(
+    subject: str,
+    status: Tensor,
+    faults: Mapping[int, Fault],
+    batch_shape: Sequence[int],
+    detail: Callable[[int], str],
+    remedies: Mapping[Status, str],
+) -> SolveError | InvalidDataError:
+    """The exception for a batch of any kind in which some samples failed.
+
+    Args:
+        subject: what the problem is called.
+        status: int8 [B].
+        faults: by sample, what a check found wrong with its parameters.
+        batch_shape: the user's batch axes; prod = B.
+        detail: what is to be said of a sample without fault; "" if nothing is.
+        remedies: what to do next, by status.
+    """
     failed = (status != Status.SOLVED).nonzero()[:, 0].tolist()
-    lines = [_headline(plan, len(failed), len(status))]
+    lines = [_headline(subject, len(failed), len(status))]
     for i in failed[:LISTED_SAMPLES]:
         reason = Status(int(status[i]))
         where = f"sample {position(i, tuple(batch_shape))}: " if batch_shape else ""
-        detail = faults[i](i) if i in faults else _detail(
-            plan, program, point[i], reason, i, float(residual[i])
-        )  # fmt: skip
+        words = faults[i](i) if i in faults else detail(i)
         lines.append(
-            f"  {where}{reason.name}, {reason.meaning}{detail and ': '}{detail}."
+            f"  {where}{reason.name}, {reason.meaning}{words and ': '}{words}."
         )
     if len(failed) > LISTED_SAMPLES:
         lines.append(f"  and {len(failed) - LISTED_SAMPLES} more.")
-    lines.append(_remedy(plan, [Status(int(status[i])) for i in failed]))
+    reasons = dict.fromkeys(Status(int(status[i])) for i in failed)
+    lines += [f"  {remedies[reason]}" for reason in reasons]
+    lines.append(
+        '  on_failure="nan" gives NaN for such samples and leaves the others untouched.'
+    )
     error = InvalidDataError if faults else SolveError
     return error("\n".join(lines))
 
 
-def _headline(plan: Plan, failed: int, total: int) -> str:
+def _headline(subject: str, failed: int, total: int) -> str:
     if total == 1:
-        return f"{plan.subject} was not solved."
-    return f"{plan.subject}: {failed} of {total} samples were not solved."
+        return f"{subject} was not solved."
+    return f"{subject}: {failed} of {total} samples were not solved."
 
 
 def _detail(
@@ -131,7 +159,7 @@ def _worst_equation(
     return f", largest at {f'`{names[k]}`' if names else f'{unnamed} {k}'}"
 
 
-_REMEDIES = {
+_REMEDIES: Mapping[Status, str] = {
     Status.INFEASIBLE: "Loosen one of the constraints named, or give them a slack "
     "variable with a price.",
     Status.UNBOUNDED: "Bound the variable named, or add a term that grows with it.",
@@ -142,11 +170,3 @@ _REMEDIES = {
     Status.INVALID_DATA: "Map the parameter into its range before the call (softplus, "
     "clamp, L @ L.T), or change its declaration.",
 }
-
-
-def _remedy(plan: Plan, reasons: list[Status]) -> str:
-    lines = [f"  {_REMEDIES[reason]}" for reason in dict.fromkeys(reasons)]
-    lines.append(
-        '  on_failure="nan" gives NaN for such samples and leaves the others untouched.'
-    )
-    return "\n".join(lines)

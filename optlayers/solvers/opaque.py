@@ -133,30 +133,52 @@ def _solve_mapped(info, in_dims, program_tensors, checked, start, plan, batch_sh
     ndims = sample_ndims(own.structure)
     must_be_batched = [*[False] * (len(ndims) - 3), True, False, True]
 
-    def flat(t: Tensor, mapped: int | None, ndim: int, must: bool) -> Tensor:
-        if mapped is None:
-            if t.ndim == ndim and not must:
-                return t
-            return t.expand(count, *t.shape).flatten(0, 1)
-        t = t.movedim(mapped, 0)
-        if t.ndim == ndim + 1:
-            t = t.unsqueeze(1).expand(count, batch, *t.shape[1:])
-        return t.flatten(0, 1)
-
     numbers = [
-        flat(*each)
-        for each in zip(
+        flat(t, mapped, ndim, count, batch, must_be_batched=must)
+        for t, mapped, ndim, must in zip(
             program_tensors, program_dims, ndims, must_be_batched, strict=True
         )
     ]
     watched = [
-        flat(t, mapped, check.sample_ndim, False)
+        flat(t, mapped, check.sample_ndim, count, batch)
         for t, mapped, check in zip(checked, checked_dims, own.checks, strict=True)
     ]
     if start is not None:
-        start = flat(start, start_dim, 1, True)
+        start = flat(start, start_dim, 1, count, batch, must_be_batched=True)
     results = _operator(numbers, watched, start, plan, [count, *batch_shape])
     return tuple(t.unflatten(0, (count, batch)) for t in results), (0,) * len(results)
+
+
+def flat(
+    t: Tensor,
+    mapped: int | None,
+    ndim: int,
+    count: int,
+    batch: int,
+    *,
+    must_be_batched: bool = False,
+) -> Tensor:
+    """A tensor of a mapped call as one of a plain call with V * B samples.
+
+    Args:
+        t: [*sample] or [B, *sample], with the mapped axis V somewhere or not at all.
+        mapped: where the mapped axis stands; None if there is none.
+        ndim: axes of one sample.
+        count: V.
+        batch: B.
+        must_be_batched: whether a shared tensor is repeated for every sample too.
+
+    Returns:
+        [V * B, *sample]; a shared tensor stays as it is if it may.
+    """
+    if mapped is None:
+        if t.ndim == ndim and not must_be_batched:
+            return t
+        return t.expand(count, *t.shape).flatten(0, 1)
+    t = t.movedim(mapped, 0)
+    if t.ndim == ndim + 1:
+        t = t.unsqueeze(1).expand(count, batch, *t.shape[1:])
+    return t.flatten(0, 1)
 
 
 torch.library.register_vmap(_NAME, _solve_mapped)

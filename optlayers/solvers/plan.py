@@ -20,7 +20,7 @@ OnFailure = Literal["raise", "nan", "keep"]
 
 _numbers = itertools.count(1)
 _lock = threading.Lock()
-_plans: weakref.WeakValueDictionary[int, "Plan"] = weakref.WeakValueDictionary()
+_plans: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -62,9 +62,7 @@ class Plan:
             raise ValueError(
                 f'on_failure={self.on_failure!r}: give "raise", "nan" or "keep".'
             )
-        object.__setattr__(self, "handle", next(_numbers))
-        with _lock:
-            _plans[self.handle] = self
+        object.__setattr__(self, "handle", keep(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy, in this process or another, is a plan of its own with its own number.
@@ -72,8 +70,16 @@ class Plan:
         return (_make, (given,))
 
 
-def plan_of(handle: int) -> Plan:
-    """The living plan of that number.
+def keep(plan: Any) -> int:
+    """A number by which `plan_of` finds a plan for as long as its owner keeps it."""
+    handle = next(_numbers)
+    with _lock:
+        _plans[handle] = plan
+    return handle
+
+
+def plan_of(handle: int) -> Any:
+    """The living plan of that number: a `Plan`, or that of another kind of program.
 
     Raises:
         OptlayersError: its owner is gone.

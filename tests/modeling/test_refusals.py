@@ -260,13 +260,8 @@ def test_verbs_send_plain_functions_and_tensors_to_functional():
 
 
 def test_verbs_of_other_kinds_refuse_politely():
-    def root(x=Variable()):
-        return solve(x == 1)
-
     def flow(x=Variable()):
         return integrate(der(x) == 1)
 
-    with pytest.raises(NotSupported, match="solve is not available in this version"):
-        trace(root)
     with pytest.raises(NotSupported, match="der is not available in this version"):
         trace(flow)

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from optlayers.compile.geometric.compile import in_log_space
-from optlayers.compile.lowered import lowered_program
+from optlayers.compile.lowered import LoweredProgram, lowered_program
 from optlayers.compile.reasons import Part, reasons_of
+from optlayers.compile.template import ConvexTemplate
 from optlayers.errors import NotConvex
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import solver_choices
 from optlayers.interfaces import Kind
-from optlayers.layers.convex import ConvexRoute
 from optlayers.layers.explanation.data import Explanation
+from optlayers.layers.routes import Template, route_of
 from optlayers.modeling.declaration import Declaration
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ def explain(
     except NotConvex as reason:
         kind, why = Kind.MINIMIZE, str(reason)
     else:
-        kind, why = Kind.CONVEX, template.why
-        route = ConvexRoute(template, declaration.name)
-        program = lowered_program(template)
+        kind, why = template.kind, template.why
+        program = _lowered(template)
+        route = route_of(template, declaration.name)
         solvers = solver_choices(route.empty_program(), options.solver)
     return Explanation(
         name=declaration.name,
@@ -61,7 +62,14 @@ def explain(
     )
 
 
+def _lowered(template: Template) -> LoweredProgram | None:
+    return lowered_program(template) if isinstance(template, ConvexTemplate) else None
+
+
 def _parts(declaration: Declaration, is_geometric: bool) -> tuple[Part, ...]:
+    if declaration.sense == "solve":
+        # Equations are evaluated as they stand: convexity is not asked of them.
+        return ()
     if not is_geometric:
         return reasons_of(declaration)
     try:

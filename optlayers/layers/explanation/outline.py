@@ -53,7 +53,7 @@ def outline_of(explanation: "Explanation") -> Line:
     reasons = "the logarithms" if one.is_geometric else "reasons"
     lines = [
         Line("kind", f"{one.kind.value}: {one.why}"),
-        Line(reasons, lines=tuple(map(_part, one.parts))),
+        *([Line(reasons, lines=tuple(map(_part, one.parts)))] if one.parts else []),
     ]
     if one.program is not None:
         lines.append(_program(one.program))

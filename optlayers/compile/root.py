@@ -1,0 +1,212 @@
+"""Systems of equations: declaration -> a function whose zero is the solution.
+
+Nothing is transformed: the equations are evaluated in torch as they were written, for
+one sample, and mapped over the batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from optlayers.compile.checks import assertions, leaf_checks
+from optlayers.compile.leaves import Captured, LeafEvaluation, LeafTable
+from optlayers.compile.parametric import Parametrics
+from optlayers.compile.samples import Inputs, SampleFunction, Unknowns
+from optlayers.compile.template import LeafCheck
+from optlayers.interfaces import Kind
+from optlayers.modeling.constraints import Constraint
+from optlayers.modeling.declaration import Declaration
+from optlayers.modeling.evaluate import Evaluator
+from optlayers.modeling.expressions import Expression
+from optlayers.modeling.fields import BoundField
+from optlayers.solvers.checks import Check
+
+
+@dataclass(frozen=True, eq=False)
+class RootTemplate:
+    """A system of equations of known sizes.
+
+    Attributes:
+        function: F(z) whose zero is wanted; the map G of z = G(z) if `is_fixed_point`.
+        is_fixed_point: whether every equation has a variable alone on one side.
+        unknowns: how z stands for the variables.
+        start: where the search begins, float64 [n].
+        lower, upper: declared bounds, float64 [n]; None if there is none.
+        row_names: the equation that each entry of the residual belongs to.
+        leaf_checks: what must hold of the parameters before a solve.
+        asserted: evaluates what the user vouched for, to be checked.
+        asserted_shapes: its shapes, of one sample.
+        parameter_shapes: shape of one sample of each parameter.
+        why: one sentence on what it is.
+    """
+
+    function: SampleFunction
+    is_fixed_point: bool
+    unknowns: Unknowns
+    start: Tensor
+    lower: Tensor | None
+    upper: Tensor | None
+    row_names: tuple[str, ...]
+    leaf_checks: tuple[LeafCheck, ...]
+    asserted: LeafEvaluation
+    asserted_shapes: tuple[tuple[int, ...], ...]
+    parameter_shapes: Mapping[str, tuple[int, ...]]
+    why: str
+    kind: ClassVar[Kind] = Kind.ROOT
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """What must hold of the tensors `checked` returns, in that order."""
+        return tuple(one.check for one in self.leaf_checks)
+
+    def checked(
+        self, parameters: Mapping[str, Tensor], captured: Captured
+    ) -> list[Tensor]:
+        """The tensors that `checks` speak of, each [*shape] or [B, *shape].
+
+        Args:
+            parameters: by name, each [*shape] (shared) or [B, *shape].
+            captured: parameters and modules met in the declaration, by name.
+        """
+        values = self.asserted(parameters, captured) if self.asserted_shapes else []
+        found = []
+        for one in self.leaf_checks:
+            if isinstance(one.subject, str):
+                found.append(parameters[one.subject])
+                continue
+            value, shape = values[one.subject], self.asserted_shapes[one.subject]
+            found.append(value.reshape((*value.shape[:-1], *shape)))
+        return found
+
+
+def compile_root(declaration: Declaration) -> RootTemplate:
+    """Compile a declaration that ends with `solve(...)`, of known sizes."""
+    fields = declaration.fields
+    equations = [one for one in declaration.constraints if one.relation == "=="]
+    unknowns = Unknowns.of(fields)
+    maps = fixed_point_maps(equations, fields)
+    if maps is None:
+        outputs = [side for one in equations for side in (one.left, one.right)]
+        sides = [(2 * k, 2 * k + 1, one.shape) for k, one in enumerate(equations)]
+        owners = equations
+    else:
+        outputs = [maps[name][0] for name in unknowns.shapes]
+        sides = [(k, None, one) for k, one in enumerate(unknowns.shapes.values())]
+        owners = [maps[name][1] for name in unknowns.shapes]
+    evaluator = Evaluator(outputs, variables=unknowns.shapes)
+    inputs = Inputs.of(outputs, evaluator, fields, declaration.captured)
+    vouched = dict.fromkeys(found for one in outputs for found in assertions(one))
+    leaves = LeafTable(Parametrics())
+    positions = [(one, leaves.position(one.arguments[0])) for one in vouched]
+    shapes = {n: one.shape for n, one in fields.items() if not one.is_variable}
+    return RootTemplate(
+        function=SampleFunction(evaluator, unknowns, inputs, sides),
+        is_fixed_point=maps is not None,
+        unknowns=unknowns,
+        start=_stacked(fields, [one.start for one in _variables(fields)], 0.0),
+        lower=_bounds(fields, [_lower(one) for one in _variables(fields)], -torch.inf),
+        upper=_bounds(fields, [_upper(one) for one in _variables(fields)], torch.inf),
+        row_names=_repeated(owners, sides),
+        leaf_checks=leaf_checks(declaration, positions),
+        asserted=LeafEvaluation(leaves.leaves, shapes),
+        asserted_shapes=tuple(leaf.shape for leaf in leaves.leaves),
+        parameter_shapes=shapes,
+        why=_why(equations, unknowns.size, maps is not None),
+    )
+
+
+def _repeated(
+    owners: Sequence[Constraint],
+    sides: Sequence[tuple[int, int | None, tuple[int, ...]]],
+) -> tuple[str, ...]:
+    """The name of each part's equation, once for every entry of the part."""
+    return tuple(
+        one.name
+        for one, (*_, shape) in zip(owners, sides, strict=True)
+        for _ in range(torch.Size(shape).numel())
+    )
+
+
+def fixed_point_maps(
+    equations: Sequence[Constraint], fields: Mapping[str, BoundField]
+) -> dict[str, tuple[Expression, Constraint]] | None:
+    """The map of every variable, and the equation it stands in; None if one has none.
+
+    An equation is a map if one side is a variable, whole, and of the shape of both;
+    together they must cover every variable once.
+    """
+    candidates = [dict(_maps(one)) for one in equations]
+    found: dict[str, tuple[Expression, Constraint]] = {}
+    # Equations of two variables, x == y, take what the others leave.
+    order = sorted(range(len(equations)), key=lambda k: len(candidates[k]))
+    for k in order:
+        free = [name for name in candidates[k] if name not in found]
+        if not free:
+            return None
+        found[free[0]] = (candidates[k][free[0]], equations[k])
+    unknowns = [one.name for one in _variables(fields)]
+    return found if set(found) == set(unknowns) else None
+
+
+def _maps(equation: Constraint) -> list[tuple[str, Expression]]:
+    sides = (equation.left, equation.right)
+    return [
+        (one.options["field"].name, other)
+        for one, other in (sides, sides[::-1])
+        if one.name == "field" and one.depends_on_variables
+        if one.shape == equation.shape
+    ]
+
+
+def _variables(fields: Mapping[str, BoundField]) -> list[BoundField]:
+    return [one for one in fields.values() if one.is_variable]
+
+
+def _lower(field: BoundField) -> float | Tensor | None:
+    if not field.nonneg or field.lower is None:
+        return 0.0 if field.nonneg else field.lower
+    return torch.as_tensor(field.lower, dtype=torch.float64).clamp(min=0.0)
+
+
+def _upper(field: BoundField) -> float | Tensor | None:
+    if not field.nonpos or field.upper is None:
+        return 0.0 if field.nonpos else field.upper
+    return torch.as_tensor(field.upper, dtype=torch.float64).clamp(max=0.0)
+
+
+def _bounds(
+    fields: Mapping[str, BoundField],
+    declared: Sequence[float | Tensor | None],
+    missing: float,
+) -> Tensor | None:
+    if all(one is None for one in declared):
+        return None
+    return _stacked(fields, declared, missing)
+
+
+def _stacked(
+    fields: Mapping[str, BoundField],
+    declared: Sequence[float | Tensor | None],
+    missing: float,
+) -> Tensor:
+    """One number for every unknown, float64 [n]."""
+    parts = []
+    for field, value in zip(_variables(fields), declared, strict=True):
+        filled = missing if value is None else value
+        part = torch.as_tensor(filled, dtype=torch.float64).cpu()
+        parts.append(part.expand(field.shape).reshape(-1))
+    return torch.cat(parts)
+
+
+def _why(equations: Sequence[Constraint], size: int, is_fixed_point: bool) -> str:
+    count = f"{size} equation{'s' if size > 1 else ''} in as many unknowns"
+    names = ", ".join(one.name for one in equations)
+    if is_fixed_point:
+        return (
+            f"solve(...) states {count}, and each has a variable alone on one side "
+            f"({names}): a fixed point"
+        )
+    return f"solve(...) states {count} ({names}): a root is looked for"

@@ -1,0 +1,216 @@
+"""A torch function of one sample's expressions, mapped over a batch of points.
+
+The unknowns of a sample are one vector z [n]; parameters and learned tensors come in
+one list of inputs, each with the batch axis in front or shared by all samples.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from optlayers.modeling.capture import lookup, referenced
+from optlayers.modeling.evaluate import Evaluator
+from optlayers.modeling.expressions import Expression
+from optlayers.modeling.fields import BoundField
+
+Modules = Mapping[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class Unknowns:
+    """How the variables of one sample stand in its vector of unknowns.
+
+    Attributes:
+        shapes: of each variable, which follow one another, each in C order.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, fields: Mapping[str, BoundField]) -> "Unknowns":
+        """The variables among these fields."""
+        return cls({n: one.shape for n, one in fields.items() if one.is_variable})
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of entries of each variable."""
+        return [torch.Size(shape).numel() for shape in self.shapes.values()]
+
+    @property
+    def size(self) -> int:
+        """Number of unknowns n."""
+        return sum(self.sizes)
+
+    def split(self, point: Tensor) -> dict[str, Tensor]:
+        """The variables of z [*lead, n] by name, each [*lead, *shape]."""
+        lead = point.shape[:-1]
+        parts = zip(self.shapes.items(), point.split(self.sizes, -1), strict=True)
+        return {name: part.reshape((*lead, *shape)) for (name, shape), part in parts}
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a system reads beside its unknowns.
+
+    Attributes:
+        parameter_ndims: axes of one sample of each parameter that is read.
+        learned_ndims: axes of each nn.Parameter that is read.
+        module_names: the modules that are called, and keep their own precision.
+        keeps_precision: whether a module, or a function that refers to one, is called.
+        reads_closures: whether a function is called that may read other tensors still.
+    """
+
+    parameter_ndims: Mapping[str, int]
+    learned_ndims: Mapping[str, int]
+    module_names: tuple[str, ...]
+    keeps_precision: bool
+    reads_closures: bool
+
+    @classmethod
+    def of(
+        cls,
+        outputs: Sequence[Expression],
+        evaluator: Evaluator,
+        fields: Mapping[str, BoundField],
+        captured: Mapping[str, nn.Module | Tensor],
+    ) -> "Inputs":
+        """What the evaluator of these outputs reads."""
+        parameters = [n for n in evaluator.field_names if not fields[n].is_variable]
+        met = {name: lookup(captured, name) for name in evaluator.captured_names}
+        modules = tuple(n for n, one in met.items() if isinstance(one, nn.Module))
+        functions = list(_functions(outputs))
+        return cls(
+            {name: len(fields[name].shape) for name in parameters},
+            {n: one.ndim for n, one in met.items() if isinstance(one, Tensor)},
+            modules,
+            bool(modules) or any(map(referenced, functions)),
+            bool(modules) or any(map(_is_foreign, functions)),
+        )
+
+    @property
+    def ndims(self) -> tuple[int, ...]:
+        """Axes of one sample of each input."""
+        return (*self.parameter_ndims.values(), *self.learned_ndims.values())
+
+    def tensors(
+        self,
+        parameters: Mapping[str, Tensor],
+        captured: Mapping[str, nn.Module | Tensor],
+    ) -> list[Tensor]:
+        """The inputs in order, as they are."""
+        learned = (lookup(captured, name) for name in self.learned_ndims)
+        return [*(parameters[name] for name in self.parameter_ndims), *learned]
+
+    def modules(self, captured: Mapping[str, nn.Module | Tensor]) -> Modules:
+        """The modules that are called, by name."""
+        return {name: lookup(captured, name) for name in self.module_names}
+
+
+class SampleFunction:
+    """F(z; inputs): expressions of one sample, one after another, as one vector."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        unknowns: Unknowns,
+        inputs: Inputs,
+        sides: Sequence[tuple[int, int | None, tuple[int, ...]]],
+    ) -> None:
+        """Say how outputs become entries.
+
+        Args:
+            evaluator: of the outputs.
+            unknowns: how z is split.
+            inputs: what is read beside z.
+            sides: for each part of the vector the output it is, the one subtracted
+                from it (None: nothing), and the shape they broadcast to.
+        """
+        self.evaluator = evaluator
+        self.unknowns = unknowns
+        self.inputs = inputs
+        self.sides = tuple(sides)
+
+    def __call__(
+        self, point: Tensor, inputs: Sequence[Tensor], modules: Modules
+    ) -> Tensor:
+        """Values of a batch.
+
+        Args:
+            point: z, [B, n].
+            inputs: each [*shape] (shared) or [B, *shape].
+            modules: by name.
+
+        Returns:
+            [B, m], as many entries as the parts have together.
+        """
+
+        def one_sample(z: Tensor, own: list[Tensor]) -> Tensor:
+            return self.of_one(z, own, modules)
+
+        axes = self.axes(inputs)
+        if point.shape[0] == 1:
+            # A batch of one needs no mapping, which costs most of a small call.
+            own = [t if a is None else t[0] for t, a in zip(inputs, axes, strict=True)]
+            return one_sample(point[0], own).unsqueeze(0)
+        mapped = torch.func.vmap(one_sample, (0, axes), randomness="different")
+        return mapped(point, list(inputs))
+
+    def jacobian(
+        self, point: Tensor, inputs: Sequence[Tensor], modules: Modules
+    ) -> Tensor:
+        """dF/dz of a batch, [B, m, n], in a form that all transforms can see."""
+
+        def one_sample(z: Tensor, own: list[Tensor]) -> Tensor:
+            return self.of_one(z, own, modules)
+
+        derivative = torch.func.jacrev(one_sample)
+        mapped = torch.func.vmap(
+            derivative, (0, self.axes(inputs)), randomness="different"
+        )
+        return mapped(point, list(inputs))
+
+    def axes(self, inputs: Sequence[Tensor]) -> list[int | None]:
+        """The batch axis of each input, 0 or None."""
+        pairs = zip(inputs, self.inputs.ndims, strict=True)
+        return [0 if one.ndim > ndim else None for one, ndim in pairs]
+
+    def of_one(self, z: Tensor, inputs: Sequence[Tensor], modules: Modules) -> Tensor:
+        """The vector of one sample, z [n] -> [m]."""
+        given = dict(self.unknowns.split(z))
+        names = (*self.inputs.parameter_ndims, *self.inputs.learned_ndims)
+        captured: dict[str, nn.Module | Tensor] = dict(modules)
+        for name, value in zip(names, inputs, strict=True):
+            if name in self.inputs.parameter_ndims:
+                given[name] = value
+            else:
+                captured[name] = value
+        values = self.evaluator(given, captured)
+        parts = []
+        for number, subtracted, shape in self.sides:
+            part = values[number]
+            if subtracted is not None:
+                part = part - values[subtracted]
+            parts.append(part.to(z.dtype).expand(shape).reshape(-1))
+        return torch.cat(parts)
+
+
+def _functions(outputs: Sequence[Expression]) -> Iterator[Callable[..., Any]]:
+    """The functions that these expressions call as they are."""
+    pending, seen = list(outputs), set[Expression]()
+    while pending:
+        one = pending.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        if one.name == "torch":
+            yield one.options["function"]
+        pending.extend(one.arguments)
+
+
+def _is_foreign(function: Callable[..., Any]) -> bool:
+    """Whether it is no function of torch, so that it may close over tensors."""
+    module = getattr(function, "__module__", None) or "torch"
+    return module.partition(".")[0] != "torch"

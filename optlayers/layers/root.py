@@ -1,0 +1,148 @@
+"""The root route: parameters -> system of equations -> named outputs.
+
+Bound to one template (one set of sizes); the plans of the solve, one per set of
+options, are made at their first use and kept.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from optlayers.batching import align, restore
+from optlayers.compile.root import RootTemplate
+from optlayers.errors import NotSupported
+from optlayers.functional.differentiate_root import differentiable_root
+from optlayers.functional.options import SolveOptions
+from optlayers.functional.root_choices import TOLERANCES, check_gradient, solver_of
+from optlayers.layers.result import Result
+from optlayers.programs.root import RootProgram
+from optlayers.solvers.root.plan import RootPlan
+
+Captured = Mapping[str, nn.Module | Tensor]
+
+
+class RootRoute:
+    """Solves one system of equations for any parameters.
+
+    Attributes:
+        template: the compiled declaration.
+        subject: the name of the problem, for messages.
+    """
+
+    def __init__(self, template: RootTemplate, subject: str) -> None:
+        self.template = template
+        self.subject = subject
+        self.ndims = {
+            name: len(shape) for name, shape in template.parameter_shapes.items()
+        }
+        # What else is checked: the largest entry off the pattern of a sparse parameter.
+        for one in template.leaf_checks:
+            if isinstance(one.subject, str):
+                self.ndims.setdefault(one.subject, one.check.sample_ndim)
+        self._plans: dict[tuple[SolveOptions, torch.dtype], RootPlan] = {}
+
+    def __call__(
+        self,
+        parameters: Mapping[str, Tensor],
+        captured: Captured,
+        options: SolveOptions,
+    ) -> Result:
+        """Solve one batch.
+
+        Args:
+            parameters: by name, in declared order, each [*batch, *shape].
+            captured: parameters and modules met in the declaration, by name.
+            options: how to solve and differentiate.
+        """
+        template = self.template
+        reads = template.function.inputs
+        aligned, batch_shape = align(parameters, self.ndims)
+        modules = reads.modules(captured)
+        tensors = reads.tensors(aligned, captured)
+        like = _home([*aligned.values(), *tensors, *_tensors(modules)])
+        # A module is called in its own precision; all else gains from double.
+        dtype = like.dtype if reads.keeps_precision else torch.float64
+        inputs = [one.to(dtype=dtype, device=like.device) for one in tensors]
+        start = template.start.to(dtype=dtype, device=like.device)
+        solved = differentiable_root(
+            self._plan(options, dtype),
+            inputs,
+            modules,
+            start.expand(math.prod(batch_shape), -1),
+            options,
+            checked=template.checked(aligned, captured),
+            batch_shape=batch_shape,
+            reads_closures=reads.reads_closures,
+        )
+        values = template.unknowns.split(solved.point.to(like.dtype))
+        return Result(
+            values={n: restore(one, batch_shape) for n, one in values.items()},
+            dual={},
+            objective=None,
+            status=restore(solved.status, batch_shape),
+            stats={n: restore(one, batch_shape) for n, one in solved.stats.items()},
+        )
+
+    def compiled(self, parameters: Mapping[str, Tensor], captured: Captured) -> None:
+        """There are no cone programs of a system of equations.
+
+        Raises:
+            NotSupported: always.
+        """
+        raise NotSupported(
+            f"{self.subject} is a system of equations, which is compiled to no cone "
+            "program; call the layer, or compare with functional.root."
+        )
+
+    def prepare(self, options: SolveOptions) -> None:
+        """Choose the solver ahead of the first call, which may be a traced one."""
+        self._plan(options, torch.float64)
+
+    def empty_program(self) -> RootProgram:
+        """A program of the right structure; solvers are chosen by structure alone."""
+        template = self.template
+        return RootProgram(
+            torch.zeros_like,
+            1,
+            template.unknowns.size,
+            torch.zeros_like if template.is_fixed_point else None,
+            template.lower,
+            template.upper,
+        )
+
+    def _plan(self, options: SolveOptions, dtype: torch.dtype) -> RootPlan:
+        plan = self._plans.get((options, dtype))
+        if plan is None:
+            plan = self._make_plan(options, dtype)
+            plan = self._plans.setdefault((options, dtype), plan)
+        return plan
+
+    def _make_plan(self, options: SolveOptions, dtype: torch.dtype) -> RootPlan:
+        template = self.template
+        options.check_kind(template.kind)
+        check_gradient(options.gradient, options.order)
+        tolerance = options.tolerance or TOLERANCES[dtype]
+        return RootPlan(
+            function=template.function,
+            is_fixed_point=template.is_fixed_point,
+            input_ndims=template.function.inputs.ndims,
+            solver=solver_of(self.empty_program(), options.solver, tolerance),
+            tolerance=tolerance,
+            on_failure=options.on_failure,
+            subject=self.subject,
+            row_names=template.row_names,
+            checks=template.checks,
+            lower=template.lower,
+            upper=template.upper,
+        )
+
+
+def _tensors(modules: Mapping[str, nn.Module]) -> list[Tensor]:
+    return [one for module in modules.values() for one in module.parameters()]
+
+
+def _home(tensors: Sequence[Tensor]) -> Tensor:
+    """A tensor whose dtype and device are those of the call."""
+    return tensors[0] if tensors else torch.zeros((), dtype=torch.float64)
