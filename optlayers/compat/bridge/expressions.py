@@ -58,7 +58,7 @@ class Translator:
                     self._known[id(node)] = (node, self._translate(node, expression))
         return self._known[id(expression)][1]
 
-    def _translate(self, node: cp.Expression, root: cp.Expression) -> Expression:
+    def _translate(self, node: Any, root: cp.Expression) -> Expression:
         if isinstance(node, cp.Variable | cp.Parameter):
             return self._leaf(node)
         if isinstance(node, cp.Constant):
