@@ -50,7 +50,8 @@ def in_log_space(
     _refuse_fields(declaration)
     balanced = with_balanced_sums(declaration)
     translate = Translator(balanced.fields)
-    objective = log_objective(translate, balanced.objective, balanced.sense)
+    sense = "maximize" if balanced.sense == "maximize" else "minimize"
+    objective = log_objective(translate, balanced.objective, sense)
     constraints = {
         one.name: log_constraint(translate, one) for one in balanced.constraints
     }
