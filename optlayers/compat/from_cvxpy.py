@@ -35,8 +35,9 @@ def from_cvxpy(
     """Make a declared problem of a cvxpy problem.
 
     It is called, printed and made into layers like one of `@ol.problem`. Variables and
-    parameters keep the names their authors gave them, the others are x0, x1, ... and
-    p0, p1, ... in the order of the problem. A constraint is named by its label, else
+    parameters keep the names their authors gave them where those are Python names; the
+    others, "my var" for one, are x0, x1, ... and p0, p1, ... in the order of the
+    problem. A constraint is named by its label, else
     `constraint_0`, `constraint_1`, ... by its place in `problem.constraints`, so that
     multipliers are `out.dual.constraint_0`; attributes are `out.dual["x.nonneg"]`.
     Multipliers have cvxpy's signs and shapes; those of SOC(t, X), ExpCone(x, y, z) and
@@ -54,8 +55,8 @@ def from_cvxpy(
     Raises:
         DeclarationError: an object that is not in the problem, a parameter missing in
             a list, or a name that is reserved or given twice.
-        NotSupported: an integer or complex variable, or an atom or constraint that has
-            no counterpart; names it and its place.
+        NotSupported: an integer, boolean or complex variable or parameter, or an atom
+            or constraint that has no counterpart; names it and its place.
 
     Example:
         project = ol.from_cvxpy(problem, parameters={"y": y}, variables={"x": x})
@@ -123,7 +124,14 @@ class CvxpyBody:
             for number, matrix in enumerate(to.symmetric):
                 if matrix.depends_on_variables and matrix.shape[0] > 1:
                     upper, lower = upper_tri(matrix), upper_tri(matrix.T)
-                    named[f"symmetric_{number}"] = upper == lower
+                    label = f"symmetric_{number}"
+                    if label in named:
+                        raise DeclarationError(
+                            f"{PLACE}: {label} is the name of a constraint that cvxpy "
+                            f"adds, that {matrix} is symmetric; give the one labelled "
+                            "so another label with set_label."
+                        )
+                    named[label] = upper == lower
             return verb(value.reshape(()) if value.shape else value, **named)
 
     def _constraints(self, to: Translator) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 from torch.testing import assert_close
 
 import optlayers as ol
+from optlayers.errors import DeclarationError
 
 
 def optimum(problem: cp.Problem) -> float:
@@ -49,3 +50,27 @@ def test_matrices_that_cvxpy_makes_symmetric_are_symmetric(atom):
     out = ol.from_cvxpy(problem)()
     assert_close(out.objective.item(), optimum(problem), rtol=1e-5, atol=1e-6)
     assert_close(out.X, out.X.mT)
+
+
+def test_a_label_never_hides_that_a_matrix_is_symmetric():
+    X = cp.Variable((2, 2), name="X")
+    named = (X[0, 0] >= 3).set_label("symmetric_0")
+    problem = cp.Problem(cp.Minimize(cp.lambda_max(X) + cp.sum_squares(X)), [named])
+    with pytest.raises(DeclarationError, match=r"symmetric_0 is the name .* set_label"):
+        ol.from_cvxpy(problem)
+    named.set_label("corner")
+    assert_close(
+        ol.from_cvxpy(problem)().objective.item(), optimum(problem), rtol=1e-5, atol=0
+    )
+
+
+@pytest.mark.filterwarnings("ignore")  # cvxpy evaluates neither of such a matrix
+@pytest.mark.parametrize("atom", [cp.tr_inv, lambda X: -cp.log_det(X)])
+def test_matrices_that_cvxpy_does_not_make_symmetric_are_not(atom):
+    X = cp.Variable((2, 2), name="X")
+    M = np.array([[2.0, 2.0], [0.0, 2.0]])
+    problem = cp.Problem(cp.Minimize(atom(X) + cp.sum_squares(X - M)))
+    problem.solve(solver=cp.CLARABEL)
+    out = ol.from_cvxpy(problem)()
+    np.testing.assert_allclose(out.X, X.value, atol=1e-4)
+    assert abs(out.X[0, 1] - out.X[1, 0]) > 1

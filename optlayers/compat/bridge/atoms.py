@@ -306,12 +306,12 @@ OTHER_ARGUMENTS: Mapping[type, Callable[[Any], list[cp.Expression]]] = {
     cp.perspective: _constant_parts("f"),
 }
 
-# Atoms of symmetric matrices, with the argument that cvxpy makes symmetric.
+# Atoms with the argument that cvxpy makes symmetric; of log_det and tr_inv it takes the
+# symmetric part instead.
 SYMMETRIC_ARGUMENTS: Mapping[type, int] = {
     cp.lambda_max: 0,
     cp.lambda_sum_largest: 0,
     cp.von_neumann_entr: 0,
-    cp.tr_inv: 0,
     MatrixFrac: 1,
 }
 
