@@ -282,6 +282,37 @@ def test_attributes_of_parameters_are_checked_at_the_call():
         problem(r=-1.0)
 
 
+@pytest.mark.parametrize("attribute", ["integer", "boolean", "complex"])
+def test_parameters_whose_attribute_nothing_checks_are_refused(attribute):
+    x, r = cp.Variable(2, name="x"), cp.Parameter(2, name="r", **{attribute: True})
+    problem = cp.Problem(cp.Minimize(cp.norm(x - r)))
+    with pytest.raises(NotSupported, match=rf"parameter r \[2\] is {attribute}: "):
+        from_cvxpy(problem)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "sign", "word"), [("pos", 1.0, "nonneg"), ("neg", -1.0, "nonpos")]
+)
+def test_strict_signs_of_parameters_are_checked_up_to_zero(attribute, sign, word):
+    x, r = cp.Variable(name="x"), cp.Parameter(name="r", **{attribute: True})
+    problem = from_cvxpy(cp.Problem(cp.Minimize(cp.square(x - r))))
+    assert problem(r=0.0).x.item() == pytest.approx(0)
+    assert problem(r=sign * 2.0).x.item() == pytest.approx(sign * 2)
+    with pytest.raises(OptlayersError, match=rf"r is .*{word}=True"):
+        problem(r=-sign)
+
+
+@pytest.mark.parametrize("attributes", [{"diag": True}, {"sparsity": ([0, 1], [0, 1])}])
+def test_entries_of_parameters_outside_their_pattern_are_not_read(attributes):
+    x, D = cp.Variable(2, name="x"), cp.Parameter((2, 2), name="D", **attributes)
+    problem = from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(D @ x - np.ones(2)))))
+    given = torch.tensor([[2.0, 7.0], [-3.0, 4.0]], requires_grad=True)
+    out = problem(D=given)
+    torch.testing.assert_close(out.x.detach(), torch.tensor([0.5, 0.25]))
+    (gradient,) = torch.autograd.grad(out.x.sum(), given)
+    assert (gradient[0, 1], gradient[1, 0]) == (0, 0)
+
+
 def test_parameters_without_entries_outside_their_pattern_take_none():
     x, D = cp.Variable(2, name="x"), cp.Parameter((2, 2), name="D", diag=True)
     problem = from_cvxpy(cp.Problem(cp.Minimize(cp.sum_squares(D @ x - np.ones(2)))))

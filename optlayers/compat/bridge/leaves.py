@@ -23,6 +23,11 @@ _REFUSED = {
     "hermitian": "write real and imaginary parts as two real ones",
 }
 
+_UNCHECKED = (
+    "values are not checked for it, and a gradient passes between such values; leave "
+    "the attribute out and give what values you like"
+)
+
 Translate = Callable[[Any], Expression]
 
 
@@ -81,8 +86,8 @@ def translate_leaf(leaf: Leaf) -> TranslatedLeaf:
     """The field of a cvxpy variable or parameter.
 
     Raises:
-        NotSupported: an integer, boolean or complex variable, or a stack of symmetric
-            matrices.
+        NotSupported: an integer, boolean or complex variable or parameter, or a stack
+            of symmetric matrices.
     """
     _refuse(leaf)
     given = leaf.attributes
@@ -101,11 +106,13 @@ def translate_leaf(leaf: Leaf) -> TranslatedLeaf:
 
 
 def _refuse(leaf: Leaf) -> None:
-    is_variable = isinstance(leaf, cp.Variable)
+    is_parameter = isinstance(leaf, cp.Parameter)
     for attribute, reason in _REFUSED.items():
-        is_discrete = attribute in ("integer", "boolean")
-        if _is_set(leaf.attributes[attribute]) and (is_variable or not is_discrete):
-            raise NotSupported(f"{describe_leaf(leaf)} is {attribute}: {reason}.")
+        if not _is_set(leaf.attributes[attribute]):
+            continue
+        if is_parameter and attribute in ("integer", "boolean"):
+            reason = _UNCHECKED
+        raise NotSupported(f"{describe_leaf(leaf)} is {attribute}: {reason}.")
     for attribute in ("symmetric", "PSD", "NSD"):
         if leaf.attributes[attribute] and leaf.ndim != 2:
             raise NotSupported(
