@@ -315,6 +315,12 @@ SYMMETRIC_ARGUMENTS: Mapping[type, int] = {
     MatrixFrac: 1,
 }
 
+# Neither convex nor concave, so of parameters alone.
+OF_PARAMETERS: Mapping[type, Callable[..., Any]] = {
+    cp.ceil: torch.ceil,
+    cp.floor: torch.floor,
+}
+
 RULES: Mapping[type, Rule] = {
     AddExpression: _add,
     NegExpression: _same("negate"),
@@ -383,7 +389,5 @@ RULES: Mapping[type, Rule] = {
     cp.eye_minus_inv: _same("eye_minus_inv"),
     cp.pf_eigenvalue: _same("pf_eigenvalue"),
     cp.gmatmul: _gmatmul,
-    # Of parameters only.
-    cp.ceil: _computed(torch.ceil),
-    cp.floor: _computed(torch.floor),
+    **{kind: _computed(function) for kind, function in OF_PARAMETERS.items()},
 }

@@ -7,6 +7,7 @@ import cvxpy as cp
 import numpy as np
 
 from optlayers.compat.bridge.atoms import (
+    OF_PARAMETERS,
     OTHER_ARGUMENTS,
     SYMMETRIC_ARGUMENTS,
     rule_for,
@@ -67,6 +68,9 @@ class Translator:
         if rule is None:
             raise NotSupported(_unknown_atom(node, root))
         arguments = [self._known[id(one)][1] for one in _arguments(node)]
+        has_variables = any(one.depends_on_variables for one in arguments)
+        if has_variables and type(node) in OF_PARAMETERS:
+            raise NotSupported(_unknown_atom(node, root, "of variables "))
         position = SYMMETRIC_ARGUMENTS.get(type(node))
         if position is not None and not node.args[position].is_symmetric():
             self.symmetric.append(arguments[position])
@@ -105,11 +109,12 @@ def _array(constant: cp.Constant) -> Any:
     return value
 
 
-def _unknown_atom(node: cp.Expression, root: cp.Expression) -> str:
+def _unknown_atom(node: Any, root: cp.Expression, of: str = "") -> str:
     name = type(node).__name__
     inside = "" if node is root else f", in `{_quoted(root)}`"
     return (
-        f"{PLACE}: `{_quoted(node)}`{inside}: the atom {name} has no counterpart here."
+        f"{PLACE}: `{_quoted(node)}`{inside}: the atom {name} {of}has no counterpart "
+        "here."
         "\n  Write it with other atoms, or declare the problem with @ol.problem."
     )
 

@@ -253,3 +253,15 @@ def test_an_unknown_atom_is_named_with_its_place():
     with pytest.raises(NotSupported, match="length has no counterpart") as caught:
         from_cvxpy(problem)
     assert "`length(x)`, in `2.0 * length(x) + 1.0`" in str(caught.value)
+
+
+@pytest.mark.parametrize("atom", [cp.ceil, cp.floor])
+def test_an_atom_of_parameters_alone_is_refused_of_variables(atom):
+    x, p = cp.Variable(2, name="x"), cp.Parameter(2, name="p")
+    cost = cp.sum_squares(x - atom(p))
+    from_cvxpy(cp.Problem(cp.Minimize(cost)))
+    problem = cp.Problem(cp.Minimize(cost), [1 + atom(p + x) <= 2])
+    message = f"the atom {atom.__name__} of variables has no counterpart"
+    with pytest.raises(NotSupported, match=message) as caught:
+        from_cvxpy(problem)
+    assert f"`{atom.__name__}(p + x)`, in `Promote(1.0, (2,)) + " in str(caught.value)
