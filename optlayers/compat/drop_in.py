@@ -10,7 +10,7 @@ from typing import Any
 import cvxpy as cp
 from torch import Tensor, nn
 
-from optlayers.compat.bridge.naming import describe_leaf
+from optlayers.compat.bridge.naming import describe_leaf, refuse_missing
 from optlayers.compat.from_cvxpy import from_cvxpy
 from optlayers.errors import DeclarationError, NoEffectWarning
 from optlayers.functional.options import OPTION_NAMES
@@ -55,9 +55,12 @@ class CvxpyLayer(nn.Module):
         Raises:
             DeclarationError: a parameter is missing, or something returned is neither
                 a variable nor a multiplier of the problem.
+            NotConvex: it is no convex problem, or with gp=True no geometric program;
+                names the first piece that is to blame.
             NotSupported: an atom or constraint that has no counterpart.
         """
         super().__init__()
+        refuse_missing(problem, parameters, "a call gives all of the problem's")
         _warn_of(solver=solver, verbose=verbose, canon_backend=canon_backend)
         own = {one.id for one in problem.variables()}
         names = _unreserved(parameters, "p")
@@ -68,6 +71,8 @@ class CvxpyLayer(nn.Module):
         ]
         unknowns = _unreserved([*primal, *rest], "x")
         declared = from_cvxpy(problem, names, unknowns, geometric=gp)
+        # Compiled here once, so that what is not convex is refused here.
+        declared.template({}, None)
         self._order = tuple(names)
         self._names = {one.id: name for name, one in unknowns.items()}
         self._defaults = dict(solver_args or {})

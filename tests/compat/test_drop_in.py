@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from optlayers.compat import CvxpyLayer
-from optlayers.errors import DeclarationError, NoEffectWarning
+from optlayers.errors import DeclarationError, NoEffectWarning, NotConvex
 from tests.compat import cvxpy_problems
 
 CASES = {one.name: one for one in cvxpy_problems.all_cases() if one.is_dpp}
@@ -122,6 +122,31 @@ def test_what_is_not_in_the_problem_is_refused():
         CvxpyLayer(problem, [p], [cp.Variable()])
     with pytest.raises(DeclarationError, match="takes 1 parameters, given 0"):
         CvxpyLayer(problem, [p], [x])()
+
+
+def test_a_parameter_that_is_not_listed_is_refused_when_the_layer_is_made():
+    x, p, q = cp.Variable(2), cp.Parameter(2), cp.Parameter(2, name="q")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - p) + q @ x))
+    with pytest.raises(
+        DeclarationError, match=r"lacks cvxpy parameter q \[2\]; a call"
+    ):
+        CvxpyLayer(problem, [p], [x])
+
+
+def test_a_problem_that_is_not_convex_is_refused_when_the_layer_is_made():
+    x, p = cp.Variable(2), cp.Parameter(2)
+    problem = cp.Problem(cp.Maximize(cp.sum_squares(x - p)), [x <= 1])
+    with pytest.raises(NotConvex, match="only a concave objective can be maximized"):
+        CvxpyLayer(problem, [p], [x])
+
+
+def test_what_is_no_geometric_program_is_refused_when_the_layer_is_made():
+    x, p = cp.Variable(2), cp.Parameter(2, name="p")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - p)))
+    assert problem.is_dcp()
+    assert not problem.is_dgp()
+    with pytest.raises(NotConvex, match="subtracts `p0`, and terms of geometric"):
+        CvxpyLayer(problem, [p], [x], gp=True)
 
 
 def test_a_geometric_program_is_one_here():

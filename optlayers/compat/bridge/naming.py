@@ -40,7 +40,8 @@ def name_leaves(
         "parameters": _ordered(problem.parameters(), parameters, "parameters"),
     }
     if parameters is not None and not isinstance(parameters, Mapping):
-        _refuse_missing(problem.parameters(), parameters)
+        remedy = "list every parameter of the problem, or leave the argument out"
+        refuse_missing(problem, parameters, remedy)
     named: list[tuple[str, Leaf]] = []
     everything = [*chosen["variables"], *chosen["parameters"]]
     taken = {name for name, _ in everything if name is not None}
@@ -105,13 +106,23 @@ def _counted(letter: str, taken: set[str]) -> Iterator[str]:
         number += 1
 
 
-def _refuse_missing(present: Iterable[Leaf], given: Sequence[Leaf]) -> None:
+def refuse_missing(problem: cp.Problem, given: Sequence[Leaf], remedy: str) -> None:
+    """Refuse a list of parameters that lacks one of the problem.
+
+    Args:
+        problem: the cvxpy problem.
+        given: the list.
+        remedy: what to do about it.
+
+    Raises:
+        DeclarationError: one is missing; names all of those.
+    """
     listed = {one.id for _, one in _pairs(given)}
-    missing = [one for one in present if one.id not in listed]
+    missing = [one for one in problem.parameters() if one.id not in listed]
     if missing:
         raise DeclarationError(
-            f"parameters=[...] lacks {', '.join(map(describe_leaf, missing))}; list "
-            "every parameter of the problem, or leave the argument out."
+            f"parameters=[...] lacks {', '.join(map(describe_leaf, missing))}; "
+            f"{remedy}."
         )
 
 
