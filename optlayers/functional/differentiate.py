@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from optlayers.functional.options import SolveOptions
 from optlayers.implicit.attach import attach
 from optlayers.implicit.diffcp import attach_diffcp
 from optlayers.implicit.failed import replace_failed
 from optlayers.implicit.guard import limit_derivatives
+from optlayers.implicit.transforms import hides_values, is_transformed
 from optlayers.programs.cone_program import ConeProgram
 from optlayers.solution import Status
 from optlayers.solvers.opaque import solve
@@ -160,9 +160,7 @@ def _differentiated(
 
 
 def _needs_gradient(built: Built) -> bool:
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return True
-    if forward_ad._current_level >= 0:
+    if is_transformed():
         return True
     return torch.is_grad_enabled() and any(
         tensor.requires_grad for tensor in [*built.program.tensors(), built.offset]
@@ -171,6 +169,6 @@ def _needs_gradient(built: Built) -> bool:
 
 def _is_known_whole(ok: Tensor) -> bool:
     """Whether every sample is known to be good; transforms hide the values."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if hides_values():
         return False
     return bool(ok.all())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optlayers.errors import NotSupported, TransformError
+from optlayers.implicit.transforms import hides_values
 from optlayers.programs.cone_program import ConeProgram, dense
 from optlayers.programs.cones import Cones
 
@@ -42,7 +43,7 @@ def attach_diffcp(value: Tensor, program: ConeProgram, ok: Tensor) -> Tensor:
         raise NotSupported(
             'gradient="diffcp": diffcp has no power cones; use gradient="exact".'
         )
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if hides_values():
         raise TransformError(
             'gradient="diffcp" cannot be seen by torch.func or torch.compile; '
             'use gradient="exact".'
