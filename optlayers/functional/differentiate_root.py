@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from optlayers.errors import TransformError
 from optlayers.functional.options import SolveOptions
@@ -19,6 +18,8 @@ from optlayers.functional.root_choices import refuse_singular
 from optlayers.implicit.attach import attach
 from optlayers.implicit.failed import replace_failed
 from optlayers.implicit.linearizations import linearize
+from optlayers.implicit.transforms import is_transformed
+from optlayers.linalg.operators import Operator
 from optlayers.solution import Status
 from optlayers.solvers.root import opaque
 from optlayers.solvers.root.plan import Modules, RootPlan
@@ -71,50 +72,65 @@ def differentiable_root(
         TransformError: a transform that cannot see modules, or the way the gradient
             is taken.
     """
-    is_transformed = _is_transformed()
-    if is_transformed:
+    is_traced = is_transformed()
+    if is_traced:
         _refuse_transform(plan, modules, options)
-    if modules:
-        given = [one.detach() for one in inputs]
-        watched = [one.detach() for one in checked]
-        found = run(plan, given, modules, watched, start, batch_shape)
-    else:
-        found = opaque.solve(plan, inputs, checked, start, batch_shape)
+    found = _found(plan, inputs, modules, checked, start, batch_shape)
     ok = found.status == int(Status.SOLVED)
     stats = {
         "steps": found.steps,
         "residual": found.residual,
         "seconds": found.seconds,
     }
-    is_whole = options.on_failure == "raise"
-    is_whole = is_whole or (not is_transformed and bool(ok.all()))
+    is_whole = options.on_failure == "raise" or (not is_traced and bool(ok.all()))
     rows, safe = list(inputs), found.point
     if not is_whole:
         safe, *rows = _without_failed(plan, rows, found, ok, math.prod(batch_shape))
     point = found.point
-    if is_transformed or (
+    if is_traced or (
         bool(ok.any()) and _needs_gradient(plan, rows, modules, safe, reads_closures)
     ):
-        program = plan.program(rows, modules, safe)
-        constants = [one.detach() for one in rows]
-        operator = linearize(
-            plan.program(constants, modules, safe, jacobian=is_transformed),
-            safe,
-            options.gradient,
-        )
+        operator = _linearized(plan, rows, modules, safe, options.gradient)
         condition = torch.where(ok, operator.condition, torch.nan)
-        if not is_transformed:
-            refuse_singular(
-                plan.subject, condition, options.gradient, options.on_failure
-            )
-        attached = attach(safe, program, options.order, operator).point
-        point = attached
+        if not is_traced:
+            refuse_singular(plan.subject, condition, options)
+        program = plan.program(rows, modules, safe)
+        point = attach(safe, program, options.order, operator).point
         if not is_whole:
-            point = torch.where(ok.unsqueeze(1), attached, found.point)
+            point = torch.where(ok.unsqueeze(1), point, found.point)
         stats["gradient_condition"] = condition
     if options.on_failure == "nan":
         point = torch.where(ok.unsqueeze(1), point, torch.nan)
     return SolvedRoot(point, found.status, stats)
+
+
+def _found(
+    plan: RootPlan,
+    inputs: Sequence[Tensor],
+    modules: Modules,
+    checked: Sequence[Tensor],
+    start: Tensor,
+    batch_shape: Sequence[int],
+) -> Found:
+    """The solve without derivatives; opaque to transforms unless modules are called."""
+    if not modules:
+        return opaque.solve(plan, inputs, checked, start, batch_shape)
+    given = [one.detach() for one in inputs]
+    watched = [one.detach() for one in checked]
+    return run(plan, given, modules, watched, start, batch_shape)
+
+
+def _linearized(
+    plan: RootPlan,
+    inputs: Sequence[Tensor],
+    modules: Modules,
+    point: Tensor,
+    gradient: str,
+) -> Operator:
+    """The Jacobian at the solutions, cut from every derivative."""
+    constants = [one.detach() for one in inputs]
+    program = plan.program(constants, modules, point, jacobian=is_transformed())
+    return linearize(program, point, gradient)
 
 
 def _without_failed(
@@ -142,12 +158,6 @@ def _needs_gradient(
     if not reads_closures:
         return False
     return plan.program(inputs, modules, point).residual(point).requires_grad
-
-
-def _is_transformed() -> bool:
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return True
-    return forward_ad._current_level >= 0
 
 
 def _refuse_transform(plan: RootPlan, modules: Modules, options: SolveOptions) -> None:

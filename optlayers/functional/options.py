@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, get_args
 
 from optlayers.errors import NotSupported, ParameterError, UnknownOption
-from optlayers.implicit.linearizations import LINEARIZATIONS
+from optlayers.implicit.linearizations import APPROXIMATE, LINEARIZATIONS
 from optlayers.interfaces import Kind
 from optlayers.solvers.plan import OnFailure
 
@@ -17,6 +17,11 @@ from optlayers.solvers.plan import OnFailure
 GRADIENTS: Mapping[Kind, tuple[str, ...]] = {
     Kind.CONVEX: ("exact", "diffcp"),
     Kind.ROOT: tuple(LINEARIZATIONS),
+}
+# Those that can be differentiated once only, and what else is to be said of them.
+FIRST_ORDER: Mapping[str, str] = {
+    "diffcp": "",
+    **dict.fromkeys(APPROXIMATE, "is approximate and "),
 }
 ON_FAILURE = get_args(OnFailure)
 
@@ -56,10 +61,10 @@ class SolveOptions:
             raise ParameterError(f"order={self.order!r}: give an integer, 1 or more.")
         if self.order < 1:
             raise ParameterError(f"order={self.order}: give 1 or more.")
-        if self.gradient == "diffcp" and self.order != 1:
+        if self.gradient in FIRST_ORDER and self.order != 1:
             raise ParameterError(
-                f'gradient="diffcp" has no derivative of order {self.order}; '
-                'use gradient="exact".'
+                f'gradient="{self.gradient}" {FIRST_ORDER[self.gradient]}has no '
+                f'derivative of order {self.order}; use gradient="exact".'
             )
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             raise ParameterError(

@@ -79,17 +79,35 @@ def solver_choices(program: Program, wanted: Any) -> tuple[SolverChoice, ...]:
 def _solvers(program: ConeProgram, wanted: Any) -> tuple[Solver, ...]:
     if wanted == "auto":
         return registry.ranked(program)
-    solver, name = _asked_for(program, wanted)
+    return (accepted_solver(program, wanted),)
+
+
+def accepted_solver(program: Program, wanted: Any, **made_with: Any) -> Solver:
+    """The solver that was asked for.
+
+    Args:
+        program: of the structure in question.
+        wanted: a name or an instance.
+        **made_with: options of a solver that is made by its name.
+
+    Raises:
+        ParameterError: neither a name nor a solver.
+        SolverRefused: of another kind, or it does not take the program.
+        UnknownName: no solver has that name.
+    """
+    solver, name = _asked_for(program, wanted, **made_with)
     reason = solver.refuses(program)
     if reason is not None:
         raise SolverRefused(f"{name} does not take this program: it {reason}")
-    return (solver,)
+    return solver
 
 
-def _asked_for(program: Program, wanted: Any) -> tuple[Solver, str]:
+def _asked_for(program: Program, wanted: Any, **made_with: Any) -> tuple[Solver, str]:
     """The solver of a name, or the instance given; and what it is called."""
     kind = program.kind.value
-    solver = registry.create(kind, wanted) if isinstance(wanted, str) else wanted
+    solver = wanted
+    if isinstance(wanted, str):
+        solver = registry.create(kind, wanted, **made_with)
     if not isinstance(solver, Solver):
         raise ParameterError(
             f"solver={wanted!r}: give a name ({', '.join(registry.names(kind))}), "

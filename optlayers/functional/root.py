@@ -11,22 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optlayers.batching import position
-from optlayers.errors import ParameterError, SolveError, TransformError
+from optlayers.errors import TransformError
+from optlayers.functional.options import SolveOptions
+from optlayers.functional.plans import accepted_solver
 from optlayers.functional.pytrees import Unknowns
-from optlayers.functional.root_choices import (
-    LISTED_SAMPLES,
-    TOLERANCES,
-    check_gradient,
-    refuse_singular,
-    solver_of,
-)
+from optlayers.functional.root_choices import TOLERANCES, refuse_singular
 from optlayers.implicit.attach import attach
+from optlayers.implicit.failed import replace_failed
 from optlayers.implicit.linearizations import linearize
+from optlayers.implicit.transforms import hides_values
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution, Status
+from optlayers.solvers.failure import report
 from optlayers.solvers.plan import OnFailure
-from optlayers.solvers.root.run import certified
+from optlayers.solvers.root.run import Found, certified
+
+_ADVICE = (
+    "Start nearer to the root, scale unknowns and equations nearer to 1, or try "
+    "another solver=."
+)
 
 
 def root(
@@ -80,9 +83,11 @@ def root(
         unknowns.wrapped(residual), unknowns.batch_size, unknowns.size,
         lower=_bound(unknowns, lower), upper=_bound(unknowns, upper),
     )  # fmt: skip
-    return _solve(
-        "root", program, unknowns, start, solver, tolerance, on_failure, order, gradient
-    )
+    options = SolveOptions(
+        solver=solver, tolerance=tolerance, on_failure=on_failure, order=order,
+        gradient=gradient,
+    )  # fmt: skip
+    return _solve("root", program, unknowns, start, options)
 
 
 def fixed_point(
@@ -122,10 +127,11 @@ def fixed_point(
     program = RootProgram.from_map(
         unknowns.wrapped(map), unknowns.batch_size, unknowns.size
     )
-    return _solve(
-        "fixed_point", program, unknowns, start, solver, tolerance, on_failure, order,
-        gradient,
+    options = SolveOptions(
+        solver=solver, tolerance=tolerance, on_failure=on_failure, order=order,
+        gradient=gradient,
     )  # fmt: skip
+    return _solve("fixed_point", program, unknowns, start, options)
 
 
 def _solve(
@@ -133,78 +139,52 @@ def _solve(
     program: RootProgram,
     unknowns: Unknowns,
     start: Any,
-    solver: Any,
-    tolerance: float | None,
-    on_failure: OnFailure,
-    order: int,
-    gradient: str,
+    options: SolveOptions,
 ) -> Solution:
     _refuse_transforms(name)
-    _check_options(order, gradient, tolerance, on_failure)
+    options.check_kind(program.kind)
     first = unknowns.rows(start).detach()
-    limit = tolerance or TOLERANCES[first.dtype]
-    found = certified(program, solver_of(program, solver, limit), first, limit)
-    value, status, residual = found.point, found.status, found.residual
-    ok = status == Status.SOLVED
-    if on_failure == "raise" and not bool(ok.all()):
-        raise SolveError(_failure(name, status, residual, limit, unknowns.batch_shape))
-    stats = {"steps": found.steps, "residual": residual, "seconds": found.seconds}
-    point, condition = _attached(name, program, value, ok, order, gradient, on_failure)
+    limit = options.tolerance or TOLERANCES[first.dtype]
+    solver = accepted_solver(program, options.solver, tolerance=limit)
+    found = certified(program, solver, first, limit)
+    ok = found.status == Status.SOLVED
+    if options.on_failure == "raise" and not bool(ok.all()):
+        raise _failure(name, found, limit, unknowns.batch_shape)
+    stats = {"steps": found.steps, "residual": found.residual, "seconds": found.seconds}
+    point, condition = _attached(name, program, found.point, ok, options)
     if condition is not None:
         stats["gradient_condition"] = condition
-    if on_failure == "nan":
+    if options.on_failure == "nan":
         point = torch.where(ok.unsqueeze(1), point, torch.nan)
     batch = unknowns.batch_shape
     return Solution(
         value=unknowns.restore(point),
         duals={},
-        status=status.reshape(batch),
+        status=found.status.reshape(batch),
         stats={key: one.reshape(batch) for key, one in stats.items()},
     )
 
 
 def _attached(
-    name: str,
-    program: RootProgram,
-    value: Tensor,
-    ok: Tensor,
-    order: int,
-    gradient: str,
-    on_failure: OnFailure,
+    name: str, program: RootProgram, value: Tensor, ok: Tensor, options: SolveOptions
 ) -> tuple[Tensor, Tensor | None]:
     """The value with its derivative, and the condition of the Jacobian, [B]."""
     if not torch.is_grad_enabled() or not len(value) or not bool(ok.any()):
         return value, None
     # A failed row stands at a good row's point, where the function is finite.
-    safe = value if bool(ok.all()) else torch.where(
-        ok.unsqueeze(1), value, value[ok.to(torch.int8).argmax()]
-    )  # fmt: skip
+    (safe,) = replace_failed([value], ok)
     if not program.residual(safe).requires_grad:
         return value, None
-    operator = linearize(program, safe, gradient)
+    operator = linearize(program, safe, options.gradient)
     condition = torch.where(ok, operator.condition, torch.nan)
-    refuse_singular(name, condition, gradient, on_failure)
-    attached = attach(safe, program, order, operator)
+    refuse_singular(name, condition, options)
+    attached = attach(safe, program, options.order, operator)
     point = torch.where(ok.unsqueeze(1), attached.point, value)
     return point, condition
 
 
-def _check_options(
-    order: int, gradient: str, tolerance: float | None, on_failure: str
-) -> None:
-    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
-        raise ParameterError(f"order={order!r}: give an integer, 1 or more.")
-    check_gradient(gradient, order)
-    if tolerance is not None and not 0 < tolerance < 1:
-        raise ParameterError(f"tolerance={tolerance!r}: give a number between 0 and 1.")
-    if on_failure not in ("raise", "nan", "keep"):
-        raise ParameterError(
-            f'on_failure={on_failure!r}: one of "raise", "nan", "keep".'
-        )
-
-
 def _refuse_transforms(name: str) -> None:
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if hides_values():
         raise TransformError(
             f"functional.{name} was called inside torch.func or torch.compile, which "
             "cannot see the tensors that its function closes over. Call it outside; "
@@ -213,25 +193,16 @@ def _refuse_transforms(name: str) -> None:
 
 
 def _failure(
-    name: str, status: Tensor, residual: Tensor, limit: float, batch: tuple[int, ...]
-) -> str:
-    failed = (status != Status.SOLVED).nonzero()[:, 0].tolist()
-    lines = [f"{name}: {len(failed)} of {len(status)} samples were not solved."]
-    for i in failed[:LISTED_SAMPLES]:
-        reason = Status(int(status[i]))
-        where = f"sample {position(i, batch)}: " if batch else ""
-        lines.append(
-            f"  {where}{reason.name}, {reason.meaning}: residual "
-            f"{float(residual[i]):.1e} against a tolerance of {limit:.1e}."
+    name: str, found: Found, limit: float, batch: tuple[int, ...]
+) -> Exception:
+    def detail(i: int) -> str:
+        return (
+            f"residual {float(found.residual[i]):.1e} against a tolerance of "
+            f"{limit:.1e}"
         )
-    if len(failed) > LISTED_SAMPLES:
-        lines.append(f"  and {len(failed) - LISTED_SAMPLES} more.")
-    lines.append(
-        "  Start nearer to the root, scale unknowns and equations nearer to 1, or try "
-        'another solver=.\n  on_failure="nan" gives NaN for such samples and leaves '
-        "the others untouched."
-    )
-    return "\n".join(lines)
+
+    advice = dict.fromkeys(Status, _ADVICE)
+    return report(name, found.status, {}, batch, detail, advice)
 
 
 def _bound(unknowns: Unknowns, bound: Tensor | None) -> Tensor | None:

@@ -15,7 +15,8 @@ from optlayers.compile.root import RootTemplate
 from optlayers.errors import NotSupported
 from optlayers.functional.differentiate_root import differentiable_root
 from optlayers.functional.options import SolveOptions
-from optlayers.functional.root_choices import TOLERANCES, check_gradient, solver_of
+from optlayers.functional.plans import accepted_solver
+from optlayers.functional.root_choices import TOLERANCES
 from optlayers.layers.result import Result
 from optlayers.programs.root import RootProgram
 from optlayers.solvers.root.plan import RootPlan
@@ -122,13 +123,15 @@ class RootRoute:
     def _make_plan(self, options: SolveOptions, dtype: torch.dtype) -> RootPlan:
         template = self.template
         options.check_kind(template.kind)
-        check_gradient(options.gradient, options.order)
         tolerance = options.tolerance or TOLERANCES[dtype]
+        solver = accepted_solver(
+            self.empty_program(), options.solver, tolerance=tolerance
+        )
         return RootPlan(
             function=template.function,
             is_fixed_point=template.is_fixed_point,
             input_ndims=template.function.inputs.ndims,
-            solver=solver_of(self.empty_program(), options.solver, tolerance),
+            solver=solver,
             tolerance=tolerance,
             on_failure=options.on_failure,
             subject=self.subject,

@@ -77,8 +77,8 @@ def report(
         )
     if len(failed) > LISTED_SAMPLES:
         lines.append(f"  and {len(failed) - LISTED_SAMPLES} more.")
-    reasons = dict.fromkeys(Status(int(status[i])) for i in failed)
-    lines += [f"  {remedies[reason]}" for reason in reasons]
+    advice = dict.fromkeys(remedies[Status(int(status[i]))] for i in failed)
+    lines += [f"  {one}" for one in advice]
     lines.append(
         '  on_failure="nan" gives NaN for such samples and leaves the others untouched.'
     )
