@@ -137,6 +137,15 @@ def test_an_empty_batch_and_single_precision_are_kept(dtype):
 
 
 @pytest.mark.slow
+def test_it_can_be_compiled_for_one_size_after_another():
+    compiled = torch.compile(Cones.project_dual, fullgraph=True, backend="aot_eager")
+    for order in (2, 3, 5):
+        cones = Cones(psd=(order,))
+        v = torch.linspace(-1, 1, cones.size, dtype=torch.float64).unsqueeze(0)
+        assert_close(compiled(cones, v), cones.project_dual(v))
+
+
+@pytest.mark.slow
 def test_compiled_it_gives_the_same_numbers():
     v = random_rows(3).requires_grad_()
     compiled = torch.compile(CONES.project_dual, fullgraph=True, backend="aot_eager")

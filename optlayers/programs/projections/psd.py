@@ -121,7 +121,10 @@ class _Layout(NamedTuple):
 
 
 def _layout(v: Tensor) -> _Layout:
-    order = (math.isqrt(8 * v.shape[-1] + 1) - 1) // 2
+    # Where code is compiled for a second size, dynamo makes the first a symbol, of which
+    # isqrt knows nothing; the length of a list is a number again.
+    size = len([0] * v.shape[-1])
+    order = (math.isqrt(8 * size + 1) - 1) // 2
     # The lower triangle row by row is the upper one column by column.
     cols, rows = torch.tril_indices(order, order, device=v.device)
     weights = torch.where(rows == cols, 1.0, 2.0).to(v.dtype).sqrt()
