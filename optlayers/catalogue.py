@@ -21,7 +21,7 @@ class Entry(NamedTuple):
     name: str
     target: str
     rank: int
-    install: str
+    install: str = "optlayers"
 
 
 BUILT_IN = (
@@ -30,41 +30,20 @@ BUILT_IN = (
         "convex", "clarabel", "optlayers.solvers.convex.clarabel:Clarabel", 20,
         "clarabel",
     ),
-    Entry(
-        "root", "auto", "optlayers.solvers.root.auto:Auto", 10,
-        "optlayers",
-    ),
-    Entry(
-        "root", "newton", "optlayers.solvers.root.newton:Newton", 20,
-        "optlayers",
-    ),
+    Entry("root", "auto", "optlayers.solvers.root.auto:Auto", 10),
+    Entry("root", "newton", "optlayers.solvers.root.newton:Newton", 20),
     Entry(
         "root", "levenberg_marquardt",
         "optlayers.solvers.root.levenberg_marquardt:LevenbergMarquardt", 30,
-        "optlayers",
     ),
+    Entry("root", "anderson", "optlayers.solvers.root.anderson:Anderson", 40),
+    Entry("root", "broyden", "optlayers.solvers.root.broyden:Broyden", 50),
     Entry(
-        "root", "anderson", "optlayers.solvers.root.anderson:Anderson", 40,
-        "optlayers",
+        "root", "newton_krylov", "optlayers.solvers.root.newton_krylov:NewtonKrylov", 60
     ),
+    Entry("root", "fixed_point", "optlayers.solvers.root.fixed_point:FixedPoint", 70),
     Entry(
-        "root", "broyden", "optlayers.solvers.root.broyden:Broyden", 50,
-        "optlayers",
+        "root", "chandrupatla", "optlayers.solvers.root.chandrupatla:Chandrupatla", 80
     ),
-    Entry(
-        "root", "newton_krylov",
-        "optlayers.solvers.root.newton_krylov:NewtonKrylov", 60, "optlayers",
-    ),
-    Entry(
-        "root", "fixed_point", "optlayers.solvers.root.fixed_point:FixedPoint", 70,
-        "optlayers",
-    ),
-    Entry(
-        "root", "chandrupatla", "optlayers.solvers.root.chandrupatla:Chandrupatla", 80,
-        "optlayers",
-    ),
-    Entry(
-        "root", "bisection", "optlayers.solvers.root.bisection:Bisection", 90,
-        "optlayers",
-    ),
+    Entry("root", "bisection", "optlayers.solvers.root.bisection:Bisection", 90),
 )  # fmt: skip

@@ -13,8 +13,8 @@ from torch import Tensor
 from optlayers.interfaces import Kind
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution
-from optlayers.solvers.iterative import Outcome, iterate, size_of
-from optlayers.solvers.root.options import check_options, start_or_zero
+from optlayers.solvers.iterative import Outcome, size_of
+from optlayers.solvers.root.options import check_options, refuse_equations, solved_by
 
 
 class AndersonState(NamedTuple):
@@ -63,16 +63,11 @@ class Anderson:
 
     def refuses(self, program: RootProgram) -> str | None:
         """A system that is no fixed point."""
-        if program.map is None:
-            return "iterates a map, and the program has none; write x == map(x)."
-        return None
+        return refuse_equations(program)
 
     def solve(self, program: RootProgram, start: Tensor | None = None) -> Solution:
         """Solve every sample; failures are statuses."""
-        start = start_or_zero(program, start)
-        return iterate(
-            self, program, start, tolerance=self.tolerance, max_steps=self.max_steps
-        )
+        return solved_by(self, program, start)
 
     def init(self, program: RootProgram, start: Tensor) -> AndersonState:
         """A memory that holds the start alone."""

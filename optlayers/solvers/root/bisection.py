@@ -8,10 +8,10 @@ from torch import Tensor
 
 from optlayers.interfaces import Kind
 from optlayers.programs.root import RootProgram
-from optlayers.solution import Solution, Status
-from optlayers.solvers.iterative import RUNNING, Outcome, iterate, size_of
-from optlayers.solvers.root.bracket import Bracket, bracket
-from optlayers.solvers.root.options import check_options, start_or_zero
+from optlayers.solution import Solution
+from optlayers.solvers.iterative import Outcome
+from optlayers.solvers.root.bracket import Bracket, bracket, refuse_systems
+from optlayers.solvers.root.options import check_options, solved_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +38,11 @@ class Bisection:
 
     def refuses(self, program: RootProgram) -> str | None:
         """Systems of more than one unknown."""
-        if program.size != 1:
-            return f"brackets one unknown, and the program has {program.size}."
-        return None
+        return refuse_systems(program)
 
     def solve(self, program: RootProgram, start: Tensor | None = None) -> Solution:
         """Solve every sample; failures are statuses."""
-        start = start_or_zero(program, start)
-        return iterate(
-            self, program, start, tolerance=self.tolerance, max_steps=self.max_steps
-        )
+        return solved_by(self, program, start)
 
     def init(self, program: RootProgram, start: Tensor) -> Bracket:
         """An interval with a change of sign."""
@@ -67,13 +62,5 @@ class Bisection:
         )
 
     def outcome(self, state: Bracket) -> Outcome:
-        """The end with the smaller residual."""
-        is_left = state.at_left.abs() <= state.at_right.abs()
-        point = torch.where(is_left, state.left, state.right)
-        residual = torch.where(is_left, state.at_left, state.at_right)
-        # Neighbours in floating point, or no change of sign at all: nothing to halve.
-        middle = 0.5 * (state.left + state.right)
-        is_point = ((middle == state.left) | (middle == state.right)).squeeze(1)
-        stalled = is_point | ~state.is_valid
-        fault = torch.where(stalled, int(Status.STALLED), RUNNING).to(torch.int8)
-        return Outcome(point, size_of(residual), fault)
+        """The better end."""
+        return state.outcome()

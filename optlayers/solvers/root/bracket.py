@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from optlayers.programs.root import RootProgram
+from optlayers.solution import Status
+from optlayers.solvers.iterative import RUNNING, Outcome, size_of
 
 EXPANSIONS = 60
 
@@ -23,10 +25,29 @@ class Bracket(NamedTuple):
     at_left: Tensor
     at_right: Tensor
 
+    def outcome(self) -> Outcome:
+        """The end with the smaller residual; stalled where nothing is left to halve."""
+        is_left = self.at_left.abs() <= self.at_right.abs()
+        point = torch.where(is_left, self.left, self.right)
+        residual = torch.where(is_left, self.at_left, self.at_right)
+        # Neighbours in floating point, or no change of sign at all.
+        middle = 0.5 * (self.left + self.right)
+        is_point = ((middle == self.left) | (middle == self.right)).squeeze(1)
+        stalled = is_point | ~self.is_valid
+        fault = torch.where(stalled, int(Status.STALLED), RUNNING).to(torch.int8)
+        return Outcome(point, size_of(residual), fault)
+
     @property
     def is_valid(self) -> Tensor:
         """Where the signs differ, or an end is a root, bool [B]."""
         return (self.at_left.sign() * self.at_right.sign() <= 0).squeeze(1)
+
+
+def refuse_systems(program: RootProgram) -> str | None:
+    """The refusal of methods that halve an interval."""
+    if program.size != 1:
+        return f"brackets one unknown, and the program has {program.size}."
+    return None
 
 
 def bracket(program: RootProgram, start: Tensor) -> Bracket:

@@ -14,8 +14,8 @@ from torch import Tensor
 from optlayers.interfaces import Kind
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution, Status
-from optlayers.solvers.iterative import RUNNING, Outcome, iterate, size_of
-from optlayers.solvers.root.options import check_options, start_or_zero
+from optlayers.solvers.iterative import RUNNING, Outcome, size_of
+from optlayers.solvers.root.options import check_options, solved_by
 
 # A trial whose residual is larger by this factor teaches H but is not gone to.
 GROWTH_LIMIT = 2.0
@@ -74,10 +74,7 @@ class Broyden:
 
     def solve(self, program: RootProgram, start: Tensor | None = None) -> Solution:
         """Solve every sample; failures are statuses."""
-        start = start_or_zero(program, start)
-        return iterate(
-            self, program, start, tolerance=self.tolerance, max_steps=self.max_steps
-        )
+        return solved_by(self, program, start)
 
     def init(self, program: RootProgram, start: Tensor) -> BroydenState:
         """The residual at the start, and sigma from a small step along it."""

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from optlayers.interfaces import Kind
 from optlayers.programs.root import RootProgram
-from optlayers.solution import Solution, Status
-from optlayers.solvers.iterative import RUNNING, Outcome, iterate, size_of
-from optlayers.solvers.root.bracket import bracket
-from optlayers.solvers.root.options import check_options, start_or_zero
+from optlayers.solution import Solution
+from optlayers.solvers.iterative import Outcome
+from optlayers.solvers.root.bracket import Bracket, bracket, refuse_systems
+from optlayers.solvers.root.options import check_options, solved_by
 
 
 class ChandrupatlaState(NamedTuple):
@@ -57,16 +57,11 @@ class Chandrupatla:
 
     def refuses(self, program: RootProgram) -> str | None:
         """Systems of more than one unknown."""
-        if program.size != 1:
-            return f"brackets one unknown, and the program has {program.size}."
-        return None
+        return refuse_systems(program)
 
     def solve(self, program: RootProgram, start: Tensor | None = None) -> Solution:
         """Solve every sample; failures are statuses."""
-        start = start_or_zero(program, start)
-        return iterate(
-            self, program, start, tolerance=self.tolerance, max_steps=self.max_steps
-        )
+        return solved_by(self, program, start)
 
     def init(self, program: RootProgram, start: Tensor) -> ChandrupatlaState:
         """An interval with a change of sign, to be halved first."""
@@ -91,16 +86,8 @@ class Chandrupatla:
         )
 
     def outcome(self, state: ChandrupatlaState) -> Outcome:
-        """The end with the smaller residual."""
-        is_a = state.at_a.abs() <= state.at_b.abs()
-        point = torch.where(is_a, state.a, state.b)
-        residual = torch.where(is_a, state.at_a, state.at_b)
-        middle = 0.5 * (state.a + state.b)
-        is_point = (middle == state.a) | (middle == state.b)
-        has_sign = state.at_a.sign() * state.at_b.sign() <= 0
-        stalled = (is_point | ~has_sign).squeeze(1)
-        fault = torch.where(stalled, int(Status.STALLED), RUNNING).to(torch.int8)
-        return Outcome(point, size_of(residual), fault)
+        """The better end."""
+        return Bracket(state.a, state.b, state.at_a, state.at_b).outcome()
 
 
 def _next_place(

@@ -14,8 +14,8 @@ from torch import Tensor
 from optlayers.interfaces import Kind
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution, Status
-from optlayers.solvers.iterative import RUNNING, Outcome, iterate, size_of
-from optlayers.solvers.root.options import check_options, start_or_zero
+from optlayers.solvers.iterative import RUNNING, Outcome, size_of
+from optlayers.solvers.root.options import check_options, solved_by
 
 # |J'F| below this share of |J| |F| is a local minimum of |F| that is no root.
 STATIONARY = 1e-12
@@ -71,10 +71,7 @@ class LevenbergMarquardt:
 
     def solve(self, program: RootProgram, start: Tensor | None = None) -> Solution:
         """Solve every sample; failures are statuses."""
-        start = start_or_zero(program, start)
-        return iterate(
-            self, program, start, tolerance=self.tolerance, max_steps=self.max_steps
-        )
+        return solved_by(self, program, start)
 
     def init(self, program: RootProgram, start: Tensor) -> MarquardtState:
         """Value and Jacobian at the start."""

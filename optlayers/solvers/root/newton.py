@@ -14,8 +14,8 @@ from torch import Tensor
 from optlayers.interfaces import Kind
 from optlayers.programs.root import Evaluation, RootProgram
 from optlayers.solution import Solution, Status
-from optlayers.solvers.iterative import RUNNING, Outcome, iterate, size_of
-from optlayers.solvers.root.options import check_options, start_or_zero
+from optlayers.solvers.iterative import RUNNING, Outcome, size_of
+from optlayers.solvers.root.options import check_options, solved_by
 
 # The Jacobian is kept where few undamped steps with it, which shrink the residual as
 # much as the last one did, would be enough: one, and another for every REUSE_SIZE
@@ -73,10 +73,7 @@ class Newton:
 
     def solve(self, program: RootProgram, start: Tensor | None = None) -> Solution:
         """Solve every sample; failures are statuses."""
-        start = start_or_zero(program, start)
-        return iterate(
-            self, program, start, tolerance=self.tolerance, max_steps=self.max_steps
-        )
+        return solved_by(self, program, start)
 
     def init(self, program: RootProgram, start: Tensor) -> NewtonState:
         """Value, Jacobian and first correction at the start."""

@@ -15,8 +15,8 @@ from optlayers.interfaces import Kind
 from optlayers.linalg.krylov import gmres
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution, Status
-from optlayers.solvers.iterative import RUNNING, Outcome, iterate, size_of
-from optlayers.solvers.root.options import check_options, start_or_zero
+from optlayers.solvers.iterative import RUNNING, Outcome, size_of
+from optlayers.solvers.root.options import check_options, solved_by
 
 SUFFICIENT_DECREASE = 1e-4
 MOST_FORCING = 0.5
@@ -41,7 +41,7 @@ class NewtonKrylovState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class NewtonKrylov:
-    """For large systems: products with the Jacobian by forward differentiation.
+    """For large systems: products with the Jacobian by differentiating twice.
 
     Attributes:
         max_steps: most trial steps, accepted or not.
@@ -70,10 +70,7 @@ class NewtonKrylov:
 
     def solve(self, program: RootProgram, start: Tensor | None = None) -> Solution:
         """Solve every sample; failures are statuses."""
-        start = start_or_zero(program, start)
-        return iterate(
-            self, program, start, tolerance=self.tolerance, max_steps=self.max_steps
-        )
+        return solved_by(self, program, start)
 
     def init(self, program: RootProgram, start: Tensor) -> NewtonKrylovState:
         """The residual and the first step."""

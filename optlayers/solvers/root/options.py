@@ -1,4 +1,4 @@
-"""What the options and the start of every root solver have in common."""
+"""What all root solvers have in common: options, a refusal, the call of the loop."""
 
 from typing import Any
 
@@ -7,6 +7,8 @@ from torch import Tensor
 
 from optlayers.errors import ParameterError, ShapeError
 from optlayers.programs.root import RootProgram
+from optlayers.solution import Solution
+from optlayers.solvers.iterative import iterate
 
 
 def check_options(solver: Any, *positive: str) -> None:
@@ -41,3 +43,30 @@ def start_or_zero(program: RootProgram, start: Tensor | None) -> Tensor:
             f"start is {list(start.shape)}; the program has {list(shape)} unknowns."
         )
     return program.clamp(start.detach())
+
+
+def solved_by(
+    method: Any, program: RootProgram, start: Tensor | None, check_every: int = 1
+) -> Solution:
+    """Run a method, with its own tolerance and step limit, from the start or zeros.
+
+    Args:
+        method: a `Method` with the options `tolerance` and `max_steps`.
+        program: of B systems.
+        start: [B, n] or None.
+        check_every: as of `iterate`.
+
+    Raises:
+        ShapeError: a start of another shape.
+    """
+    return iterate(
+        method, program, start_or_zero(program, start), tolerance=method.tolerance,
+        max_steps=method.max_steps, check_every=check_every,
+    )  # fmt: skip
+
+
+def refuse_equations(program: RootProgram) -> str | None:
+    """The refusal of methods that iterate a map."""
+    if program.map is None:
+        return "iterates a map, and the program has none; write x == map(x)."
+    return None
