@@ -1,6 +1,6 @@
 """What a declaration promises of its parameters, to be checked before every solve."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from optlayers.compile.leaves import LeafTable
@@ -98,3 +98,22 @@ def _with_patterns(
     for name in patterns:
         text = declaration.fields[name].text
         yield LeafCheck(Check(outside(name), "nonpos", text, 0), outside(name))
+
+
+def checked_ndims(
+    shapes: Mapping[str, tuple[int, ...]], checks: Sequence[LeafCheck]
+) -> dict[str, int]:
+    """Axes of one sample of every tensor that a call is made of, by name.
+
+    Beside the parameters these are what else is checked: the largest entry off the
+    pattern of a sparse parameter.
+
+    Args:
+        shapes: shape of one sample of each parameter.
+        checks: what must hold before a solve.
+    """
+    found = {name: len(shape) for name, shape in shapes.items()}
+    for one in checks:
+        if isinstance(one.subject, str):
+            found.setdefault(one.subject, one.check.sample_ndim)
+    return found

@@ -4,7 +4,8 @@ The declared tree is walked beside its cvxpy twin; the first node whose argument
 convex or concave and which is neither itself is the culprit.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 import cvxpy as cp
 import numpy as np
@@ -20,6 +21,7 @@ from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.inference import describe, quoted
+from optlayers.modeling.wording import counted
 from optlayers.programs.cones import Cones
 
 PRODUCTS = frozenset(("multiply", "matmul", "vdot", "outer", "kron"))
@@ -31,6 +33,17 @@ def explain_not_convex(declaration: Declaration) -> str:
         return next(FaultSearch(declaration).faults(), "")
 
 
+# What one row of a linear cone, or one other cone, is called.
+CONES: Mapping[str, str] = {
+    "zero": "equation",
+    "nonneg": "inequality",
+    "soc": "second-order cone",
+    "psd": "semidefinite cone",
+    "exp": "exponential cone",
+    "power": "power cone",
+}
+
+
 def sentence_on_convexity(
     declaration: Declaration, cones: Cones, n: int, has_quadratic: bool
 ) -> str:
@@ -38,22 +51,15 @@ def sentence_on_convexity(
     kind = _kind(cones, has_quadratic)
     article = "an" if kind.startswith("exponential") else "a"
     word = "concave" if declaration.sense == "maximize" else "convex"
-    words = {
-        "equation": cones.zero,
-        "inequality": cones.nonneg,
-        "second-order cone": len(cones.soc),
-        "semidefinite cone": len(cones.psd),
-        "exponential cone": cones.exp,
-        "power cone": len(cones.power),
-    }
-    rows = [_counted(count, word) for word, count in words.items() if count]
+    numbers = Counter(cone for cone, _ in cones.each())
+    rows = [counted(numbers[one], word) for one, word in CONES.items() if numbers[one]]
     objective = f"the objective is {word}"
     if declaration.is_feasibility:
         objective = "there is no objective"
     return (
         f"{objective} and every constraint is convex, by the rules of "
         f"disciplined convex programming: {article} {kind} program of "
-        f"{_counted(n, 'variable')} and {', '.join(rows) or 'no constraint'}"
+        f"{counted(n, 'variable')} and {', '.join(rows) or 'no constraint'}"
     )
 
 
@@ -69,12 +75,6 @@ def _kind(cones: Cones, has_quadratic: bool) -> str:
         return ("quadratic " if has_quadratic else "") + " and ".join(hard)
     kind = "quadratic" if has_quadratic else "linear"
     return f"{kind} second-order cone" if cones.soc else kind
-
-
-def _counted(count: int, word: str) -> str:
-    if count == 1:
-        return f"1 {word}"
-    return f"{count} {word.removesuffix('y')}{'ies' if word.endswith('y') else 's'}"
 
 
 class FaultSearch:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from optlayers.compile.template import ConvexTemplate, MatrixMap
-from optlayers.programs.cones import Cones
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,10 @@ def lowered_program(template: ConvexTemplate) -> LoweredProgram:
 def _parts(template: ConvexTemplate) -> Iterator[LoweredPart]:
     rows: dict[str, Counter[str]] = {"objective": Counter()}
     numbers: dict[str, Counter[str]] = {"objective": Counter()}
-    for cone, first, size in _blocks(template.cones):
+    first = 0
+    for cone, size in template.cones.each():
         name = template.row_names[first]
+        first += size
         rows.setdefault(name, Counter())[cone] += size
         numbers.setdefault(name, Counter())[cone] += 1
     auxiliary = Counter(
@@ -118,22 +119,6 @@ def _parts(template: ConvexTemplate) -> Iterator[LoweredPart]:
         found = rows.get(name, Counter())
         cones = (ConeRows(one, numbers[name][one], found[one]) for one in found)
         yield LoweredPart(name, tuple(cones), auxiliary[name])
-
-
-def _blocks(cones: Cones) -> Iterator[tuple[str, int, int]]:
-    """Kind, first row and size of every cone; rows of zero and nonneg one by one."""
-    sizes = [
-        *(("zero", 1) for _ in range(cones.zero)),
-        *(("nonneg", 1) for _ in range(cones.nonneg)),
-        *(("soc", size) for size in cones.soc),
-        *(("psd", order * (order + 1) // 2) for order in cones.psd),
-        *(("exp", 3) for _ in range(cones.exp)),
-        *(("power", 3) for _ in cones.power),
-    ]
-    first = 0
-    for cone, size in sizes:
-        yield cone, first, size
-        first += size
 
 
 def _nonzeros(matrix: MatrixMap) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from optlayers.batching import align, restore
+from optlayers.compile.checks import checked_ndims
 from optlayers.compile.convex import ConvexTemplate
 from optlayers.compile.outcome import Given, Named
 from optlayers.functional.differentiate import Built, Solved, differentiable_solve
@@ -61,13 +62,7 @@ class ConvexRoute:
     def __init__(self, template: ConvexTemplate, subject: str) -> None:
         self.template = template
         self.subject = subject
-        self.ndims = {
-            name: len(shape) for name, shape in template.parameter_shapes.items()
-        }
-        # What else is checked: the largest entry off the pattern of a sparse parameter.
-        for one in template.leaf_checks:
-            if isinstance(one.subject, str):
-                self.ndims.setdefault(one.subject, one.check.sample_ndim)
+        self.ndims = checked_ndims(template.parameter_shapes, template.leaf_checks)
         self._plans: dict[SolveOptions, Plan] = {}
 
     def __call__(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from optlayers.batching import align, restore
+from optlayers.compile.checks import checked_ndims
 from optlayers.compile.root import RootTemplate
 from optlayers.errors import NotSupported
 from optlayers.functional.differentiate_root import differentiable_root
@@ -35,13 +36,7 @@ class RootRoute:
     def __init__(self, template: RootTemplate, subject: str) -> None:
         self.template = template
         self.subject = subject
-        self.ndims = {
-            name: len(shape) for name, shape in template.parameter_shapes.items()
-        }
-        # What else is checked: the largest entry off the pattern of a sparse parameter.
-        for one in template.leaf_checks:
-            if isinstance(one.subject, str):
-                self.ndims.setdefault(one.subject, one.check.sample_ndim)
+        self.ndims = checked_ndims(template.parameter_shapes, template.leaf_checks)
         self._plans: dict[tuple[SolveOptions, torch.dtype], RootPlan] = {}
 
     def __call__(

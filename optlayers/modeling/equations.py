@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from optlayers.errors import DeclarationError, NotSupported, ShapeError
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.fields import BoundField
+from optlayers.modeling.wording import counted
 
 
 def check_equations(
@@ -61,8 +62,8 @@ def _not_square(
     wanted: int,
 ) -> str:
     lines = [
-        f"{equations[0].origin.place}: {name} has {_counted(given, 'equation')} for "
-        f"{_counted(wanted, 'unknown')}; solve needs as many."
+        f"{equations[0].origin.place}: {name} has {counted(given, 'equation')} for "
+        f"{counted(wanted, 'unknown')}; solve needs as many."
     ]
     for one in equations:
         lines.append(f"  {one.name} {list(one.shape)}: `{one.origin.text}`")
@@ -76,7 +77,3 @@ def _not_square(
         "as Parameters."
     )
     return "\n".join(lines)
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

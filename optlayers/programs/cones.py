@@ -6,6 +6,7 @@ dual cone K*: y = proj_{K*}(v) and s = y - v in K are complementary.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -88,6 +89,15 @@ class Cones:
         """How often the projection may be differentiated; None: without limit."""
         is_limited = any(block.name != "soc" for block in self.blocks)
         return HIGHEST_ORDER if is_limited else None
+
+    def each(self) -> Iterator[tuple[str, int]]:
+        """Kind and rows of every cone, in row order; linear rows one by one."""
+        yield from [("zero", 1)] * self.zero
+        yield from [("nonneg", 1)] * self.nonneg
+        yield from (("soc", size) for size in self.soc)
+        yield from (("psd", order * (order + 1) // 2) for order in self.psd)
+        yield from [("exp", 3)] * self.exp
+        yield from [("power", 3)] * len(self.power)
 
     def project_dual(self, v: Tensor) -> Tensor:
         """The nearest point of the dual cone, [B, m] -> [B, m].
@@ -208,19 +218,11 @@ def _check_sizes(cones: Cones) -> None:
         raise ShapeError(f"Cones(power={cones.power}): exponents lie between 0 and 1.")
 
 
-def _cones_with_rows(cones: Cones) -> Iterator[tuple[str, int]]:
-    """Kind and number of rows of every cone after the linear ones, in row order."""
-    yield from (("soc", size) for size in cones.soc)
-    yield from (("psd", order * (order + 1) // 2) for order in cones.psd)
-    yield from [("exp", 3)] * cones.exp
-    yield from [("power", 3)] * len(cones.power)
-
-
 def _group(cones: Cones) -> dict[tuple[str, int], list[int]]:
     """Rows of the cones that share a kind and a size."""
     grouped: dict[tuple[str, int], list[int]] = {}
-    first = cones.zero + cones.nonneg
-    for name, size in _cones_with_rows(cones):
+    first = linear = cones.zero + cones.nonneg
+    for name, size in islice(cones.each(), linear, None):
         grouped.setdefault((name, size), []).extend(range(first, first + size))
         first += size
     return grouped

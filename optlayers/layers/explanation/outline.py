@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from optlayers.compile.explain import CONES
 from optlayers.compile.lowered import LoweredLeaf, LoweredPart, LoweredProgram
 from optlayers.compile.reasons import Part, Reason
 from optlayers.functional.plans import SolverChoice
+from optlayers.modeling.wording import counted
 
 if TYPE_CHECKING:
     from optlayers.layers.explanation.data import Explanation
@@ -18,14 +20,6 @@ Item = TypeVar("Item")
 SHOWN = 12
 
 _SIGNS = {"nonneg": "≥ 0", "nonpos": "≤ 0", "zero": "= 0", "unknown": ""}
-_CONES = {
-    "zero": ("equation", "equations"),
-    "nonneg": ("inequality", "inequalities"),
-    "soc": ("second-order cone", "second-order cones"),
-    "psd": ("semidefinite cone", "semidefinite cones"),
-    "exp": ("exponential cone", "exponential cones"),
-    "power": ("power cone", "power cones"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +118,7 @@ def _program(one: LoweredProgram) -> Line:
     ]
     if one.leaves:
         size = sum(math.prod(leaf.shape) for leaf in one.leaves)
-        facts = f"{len(one.leaves)} of {_counted(size, 'entry', 'entries')}"
+        facts = f"{len(one.leaves)} of {counted(size, 'entry')}"
         lines.append(Line("leaves", facts, lines=_first(one.leaves, _leaf, "leaves")))
     if one.checks:
         lines.append(Line("checked before every solve", ", ".join(one.checks)))
@@ -132,27 +126,26 @@ def _program(one: LoweredProgram) -> Line:
 
 
 def _sizes(one: LoweredProgram) -> str:
-    variables = _counted(one.n, "variable", "variables")
-    rows = _counted(one.m, "row", "rows")
+    variables = counted(one.n, "variable")
+    rows = counted(one.m, "row")
     if one.quadratic_entries is None:
         quadratic = "no quadratic part"
     else:
         quadratic = (
-            f"P of {_counted(one.quadratic_entries, 'entry', 'entries')}, read off the "
-            "objective"
+            f"P of {counted(one.quadratic_entries, 'entry')}, read off the objective"
         )
-    entries = _counted(one.matrix_entries, "entry", "entries")
+    entries = counted(one.matrix_entries, "entry")
     return f"{variables}, {rows}, {quadratic}, A of {entries}"
 
 
 def _lowered(one: LoweredPart) -> Line:
     cones = [
-        _counted(each.number, *_CONES[each.cone])
+        counted(each.number, CONES[each.cone])
         + (f" of {each.rows} rows" if each.cone not in ("zero", "nonneg") else "")
         for each in one.cones
     ]
     if one.auxiliary:
-        number = _counted(one.auxiliary, "auxiliary variable", "auxiliary variables")
+        number = counted(one.auxiliary, "auxiliary variable")
         cones.append(f"{number} lifted")
     return Line(one.name, ", ".join(cones))
 
@@ -176,10 +169,6 @@ def _solvers(choices: Sequence[SolverChoice]) -> Iterator[Line]:
 
 
 # ---- words ---------------------------------------------------------------------------
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
 
 
 def _first(

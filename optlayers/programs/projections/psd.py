@@ -121,8 +121,8 @@ class _Layout(NamedTuple):
 
 
 def _layout(v: Tensor) -> _Layout:
-    # Where code is compiled for a second size, dynamo makes the first a symbol, of which
-    # isqrt knows nothing; the length of a list is a number again.
+    # Where code is compiled for a second size, dynamo makes it a symbol, of which isqrt
+    # knows nothing; the length of a list is a number again.
     size = len([0] * v.shape[-1])
     order = (math.isqrt(8 * size + 1) - 1) // 2
     # The lower triangle row by row is the upper one column by column.
