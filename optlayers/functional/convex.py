@@ -5,7 +5,7 @@ Batch first everywhere; any number of leading batch dimensions, which broadcast.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from optlayers.functional.differentiate import Built, differentiable_solve
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import make_plan
 from optlayers.functional.sparse import (
+    REMEMBERED,
     all_places,
     check_triangles,
     matrix,
@@ -87,7 +88,8 @@ def quadratic_program(
     )
     cones = _polyhedral(p, k)
     rows_place = _rows_place(places, (p, n), (k, n))
-    plan = _quadratic_plan(cones, n, options, tuple(places.items()), rows_place)
+    of_sparse = tuple(places.items())
+    plan = _quadratic_plan(cones, n, options, rows_place, places=of_sparse)
     names = tuple(tensors)
 
     def build(inputs: Sequence[Tensor], batch: int) -> Built:
@@ -164,7 +166,8 @@ def cone_program(
     tensors, places = split({n: v for n, v in given.items() if v is not None})
     n, m = q.shape[-1], cones.size
     _check_shapes(tensors, {"P": (n, n), "q": (n,), "A": (m, n), "b": (m,)}, places)
-    plan = _cone_plan(cones, n, P is not None, options, tuple(places.items()))
+    of_sparse = tuple(places.items())
+    plan = _cone_plan(cones, n, P is not None, options, places=of_sparse)
     names = tuple(tensors)
 
     def build(inputs: Sequence[Tensor], batch: int) -> Built:
@@ -300,15 +303,28 @@ def _polyhedral(equalities: int, inequalities: int) -> Cones:
     return Cones(zero=equalities, nonneg=inequalities)
 
 
-@cache
+def _kept(make: Callable[..., Plan]) -> Callable[..., Plan]:
+    """One plan for equal arguments.
+
+    Plans of dense data are kept, for compiled code refers to them by number. Those of
+    sparse data, which are not compiled, are as many as their places are remembered.
+    """
+    always, lately = cache(make), lru_cache(maxsize=REMEMBERED)(make)
+
+    def plan(*key: Any, places: tuple[tuple[str, Positions], ...]) -> Plan:
+        return lately(*key, places) if places else always(*key, places)
+
+    return plan
+
+
+@_kept
 def _quadratic_plan(
     cones: Cones,
     n: int,
     options: SolveOptions,
-    places: tuple[tuple[str, Positions], ...],
     rows_place: Positions | None,
+    places: tuple[tuple[str, Positions], ...],
 ) -> Plan:
-    """One plan per shape and options, kept: compiled code refers to it by number."""
     ndims = {"Q": 2, "q": 1}
     ndims |= {"G": 2, "h": 1} if cones.nonneg else {}
     ndims |= {"A": 2, "b": 1} if cones.zero else {}
@@ -324,7 +340,7 @@ def _quadratic_plan(
     )
 
 
-@cache
+@_kept
 def _cone_plan(
     cones: Cones,
     n: int,

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -5,6 +7,8 @@ from torch.testing import assert_close
 import optlayers as ol
 from optlayers.errors import InvalidDataError, ParameterError, ShapeError
 from optlayers.functional import cone_program, quadratic_program
+from optlayers.functional.sparse import REMEMBERED
+from optlayers.solvers.plan import _plans
 
 N, K, P = 6, 5, 2
 
@@ -78,3 +82,17 @@ def test_bad_sparse_matrices_say_what_to_give(data):
         quadratic_program(torch.stack([Q, Q]).to_sparse(), q)
     with pytest.raises(ShapeError, match="fit q"):
         quadratic_program(Q[:3].to_sparse(), q)
+
+
+def test_no_more_plans_are_kept_than_patterns():
+    n = REMEMBERED + 20
+    Q, q = torch.eye(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
+    made = []
+    for column in range(n):
+        G = ol.PatternMatrix(
+            torch.ones(1).double(), torch.tensor([0]), torch.tensor([column]), (1, n)
+        )
+        quadratic_program(Q, q, G, torch.ones(1).double())
+        made.append(max(_plans))
+    gc.collect()
+    assert sum(one in _plans for one in made) <= REMEMBERED
