@@ -5,7 +5,6 @@ Batch first everywhere; any number of leading batch dimensions, which broadcast.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -13,22 +12,19 @@ from torch import Tensor
 
 from optlayers.batching import align, restore
 from optlayers.errors import ParameterError, ShapeError
+from optlayers.functional.convex_plans import cone_plan, polyhedral, quadratic_plan
 from optlayers.functional.differentiate import Built, differentiable_solve
 from optlayers.functional.options import SolveOptions
-from optlayers.functional.plans import make_plan
 from optlayers.functional.sparse import (
-    REMEMBERED,
     all_places,
     check_triangles,
     matrix,
-    pattern_of,
     split,
     stacked_places,
 )
 from optlayers.programs.cone_program import ConeProgram, Matrix, Positions
 from optlayers.programs.cones import Cones
 from optlayers.solution import Solution
-from optlayers.solvers.checks import Check
 from optlayers.solvers.plan import OnFailure, Plan
 
 
@@ -86,10 +82,10 @@ def quadratic_program(
         {"Q": (n, n), "q": (n,), "G": (k, n), "h": (k,), "A": (p, n), "b": (p,)},
         places,
     )
-    cones = _polyhedral(p, k)
+    cones = polyhedral(p, k)
     rows_place = _rows_place(places, (p, n), (k, n))
     of_sparse = tuple(places.items())
-    plan = _quadratic_plan(cones, n, options, rows_place, places=of_sparse)
+    plan = quadratic_plan(cones, n, options, rows_place, places=of_sparse)
     names = tuple(tensors)
 
     def build(inputs: Sequence[Tensor], batch: int) -> Built:
@@ -167,7 +163,7 @@ def cone_program(
     n, m = q.shape[-1], cones.size
     _check_shapes(tensors, {"P": (n, n), "q": (n,), "A": (m, n), "b": (m,)}, places)
     of_sparse = tuple(places.items())
-    plan = _cone_plan(cones, n, P is not None, options, places=of_sparse)
+    plan = cone_plan(cones, n, P is not None, options, places=of_sparse)
     names = tuple(tensors)
 
     def build(inputs: Sequence[Tensor], batch: int) -> Built:
@@ -296,112 +292,3 @@ def _solve(
         status=restore(solved.status, batch_shape),
         stats={n: restore(value, batch_shape) for n, value in solved.stats.items()},
     )
-
-
-@cache
-def _polyhedral(equalities: int, inequalities: int) -> Cones:
-    return Cones(zero=equalities, nonneg=inequalities)
-
-
-def _kept(make: Callable[..., Plan]) -> Callable[..., Plan]:
-    """One plan for equal arguments.
-
-    Plans of dense data are kept, for compiled code refers to them by number. Those of
-    sparse data, which are not compiled, are as many as their places are remembered.
-    """
-    always, lately = cache(make), lru_cache(maxsize=REMEMBERED)(make)
-
-    def plan(*key: Any, places: tuple[tuple[str, Positions], ...]) -> Plan:
-        return lately(*key, places) if places else always(*key, places)
-
-    return plan
-
-
-@_kept
-def _quadratic_plan(
-    cones: Cones,
-    n: int,
-    options: SolveOptions,
-    rows_place: Positions | None,
-    places: tuple[tuple[str, Positions], ...],
-) -> Plan:
-    ndims = {"Q": 2, "q": 1}
-    ndims |= {"G": 2, "h": 1} if cones.nonneg else {}
-    ndims |= {"A": 2, "b": 1} if cones.zero else {}
-    return _plan(
-        cones,
-        n,
-        options,
-        subject="quadratic_program",
-        row_names=("equalities",) * cones.zero + ("inequalities",) * cones.nonneg,
-        checks=_checks(ndims, "Q", dict(places)),
-        P_place=dict(places).get("Q"),
-        A_place=rows_place,
-    )
-
-
-@_kept
-def _cone_plan(
-    cones: Cones,
-    n: int,
-    has_P: bool,
-    options: SolveOptions,
-    places: tuple[tuple[str, Positions], ...],
-) -> Plan:
-    ndims = {"P": 2} if has_P else {}
-    ndims |= {"q": 1, "A": 2, "b": 1}
-    rows = [
-        name
-        for name, rows in cones.slices.items()
-        for _ in range(rows.start, rows.stop)
-    ]
-    return _plan(
-        cones,
-        n,
-        options,
-        subject="cone_program",
-        row_names=tuple(rows),
-        checks=_checks(ndims, "P", dict(places)),
-        has_P=has_P,
-        P_place=dict(places).get("P"),
-        A_place=dict(places).get("A"),
-    )
-
-
-def _checks(
-    ndims: dict[str, int], quadratic: str, places: Mapping[str, Positions]
-) -> tuple[Check, ...]:
-    found = []
-    for name, ndim in ndims.items():
-        attribute = "psd" if name == quadratic else "finite"
-        text = "positive semidefinite" if name == quadratic else "finite"
-        pattern = pattern_of(places.get(name))
-        ndim = ndim if pattern is None else 1
-        found.append(Check(name, attribute, text, ndim, pattern=pattern))
-    return tuple(found)
-
-
-def _plan(
-    cones: Cones,
-    n: int,
-    options: SolveOptions,
-    *,
-    has_P: bool = True,
-    P_place: Positions | None = None,
-    A_place: Positions | None = None,
-    **named: Any,
-) -> Plan:
-    empty = torch.zeros(1, n, dtype=torch.float64)
-
-    def zeros(place: Positions | None, *shape: int) -> Matrix:
-        size = shape if place is None else place.rows.shape
-        return matrix(empty.new_zeros(size), place)
-
-    program = ConeProgram(
-        P=zeros(P_place, n, n) if has_P else None,
-        q=empty,
-        A=zeros(A_place, cones.size, n),
-        b=empty.new_zeros(1, cones.size),
-        cones=cones,
-    )
-    return make_plan(program, options, column_names=("x",) * n, **named)
