@@ -10,6 +10,7 @@ from optlayers.compat.compare import Comparison, compare
 from optlayers.compat.from_cvxpy import from_cvxpy
 from optlayers.layers import Layer, Multipliers, Problem, Result, problem
 from optlayers.linalg.pattern import PatternMatrix
+from optlayers.modeling.differential import der, event, integrate
 from optlayers.modeling.field_kinds import Control, Parameter, State, Time, Variable
 from optlayers.modeling.functions import (
     abs,
@@ -35,8 +36,10 @@ from optlayers.modeling.functions import (
     geo_mean,
     gmatmul,
     harmonic_mean,
+    hold,
     hstack,
     huber,
+    interpolate,
     inv_pos,
     inv_prod,
     kl_div,
@@ -127,15 +130,7 @@ from optlayers.modeling.language import (
     smooth,
     total,
 )
-from optlayers.modeling.verbs import (
-    der,
-    event,
-    feasible,
-    integrate,
-    maximize,
-    minimize,
-    solve,
-)
+from optlayers.modeling.verbs import feasible, maximize, minimize, solve
 from optlayers.programs.cones import Cones
 from optlayers.solution import Solution, Status
 from optlayers.solvers.per_instance import get_num_threads, set_num_threads
@@ -189,10 +184,12 @@ __all__ = [
     "get_num_threads",
     "gmatmul",
     "harmonic_mean",
+    "hold",
     "hstack",
     "huber",
     "in_cone",
     "integrate",
+    "interpolate",
     "inv_pos",
     "inv_prod",
     "kl_div",

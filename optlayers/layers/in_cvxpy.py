@@ -7,6 +7,7 @@ from torch import Tensor
 
 from optlayers.compile.to_cvxpy import declared_in_cvxpy
 from optlayers.errors import NotConvex, ShapeError
+from optlayers.modeling.goals import NOT_OPTIMIZED
 
 if TYPE_CHECKING:
     from optlayers.layers.layer import Layer
@@ -24,14 +25,15 @@ def in_cvxpy(
 
     Raises:
         ShapeError: a parameter with batch dimensions.
-        NotConvex: a system of equations.
+        NotConvex: a system of equations, or a differential equation.
     """
     declared = layer.problem.declared
     shapes = {name: tuple(value.shape) for name, value in parameters.items()}
     sizes = declared.infer_sizes(shapes, layer.sizes)
     declaration = declared.trace(sizes, layer.steps)
-    if declaration.sense == "solve":
-        raise NotConvex(f"{declared.name} is a system of equations, not for cvxpy.")
+    if declaration.sense in NOT_OPTIMIZED:
+        what = NOT_OPTIMIZED[declaration.sense]
+        raise NotConvex(f"{declared.name} is {what}, not for cvxpy.")
     for name, value in parameters.items():
         shape = declaration.fields[name].shape
         if tuple(value.shape) != shape:

@@ -174,6 +174,11 @@ class Layer(nn.Module):
                 f"{declared.name} declares stages: give their number, as in "
                 f"{declared.name}.layer(steps=20)."
             )
+        if declared.is_continuous and self.steps is not None:
+            raise DeclarationError(
+                f"{declared.name} is a differential equation, and the save times of a "
+                "call say how many values are wanted: drop steps=."
+            )
         if not declared.uses_stages and self.steps is not None:
             raise DeclarationError(
                 f"{declared.name} declares no State or Control: drop steps=."
@@ -378,6 +383,11 @@ class Layer(nn.Module):
 
     def _classify(self) -> tuple[Kind, str]:
         self._check_sizes_known()
+        declared = self.problem.declared
+        if declared.is_continuous:
+            dynamics = declared.trace(self.sizes).dynamics
+            assert dynamics is not None
+            return Kind.ODE, dynamics.why
         try:
             template = self.problem.template(self.sizes, self.steps)
         except NotConvex as reason:

@@ -12,7 +12,7 @@ from optlayers.compile.convex import compile_convex
 from optlayers.compile.geometric.compile import compile_geometric
 from optlayers.compile.missing_signs import warn_of_missing_signs
 from optlayers.compile.root import compile_root
-from optlayers.errors import NotConvex
+from optlayers.errors import NotConvex, NotSupported
 from optlayers.functional.options import SolveOptions
 from optlayers.layers.explanation import Explanation
 from optlayers.layers.explanation.build import explain
@@ -108,6 +108,11 @@ class Problem:
         self, sizes: Mapping[str, int], steps: int | None
     ) -> Template | NotConvex:
         declaration = self.declared.trace(sizes, steps)
+        if declaration.dynamics is not None:
+            raise NotSupported(
+                f"{self.__name__} is a differential equation, and this version has "
+                "no solver for declared ones yet."
+            )
         compiler = COMPILERS.get(declaration.sense, self._compiler)
         try:
             return compiler(declaration)

@@ -37,6 +37,32 @@ def referenced(function: Any) -> dict[str, Captured]:
     return dict(found.values())
 
 
+def mentions(function: Any, target: Any) -> bool:
+    """Whether a function's code, or that of a function it calls, names an object.
+
+    Args:
+        function: a Python function; anything else names nothing.
+        target: what is looked for, met as a global, in a closure or as an attribute.
+    """
+    pending, visited = [(function, 0)], set[CodeType]()
+    while pending:
+        one, depth = pending.pop()
+        scope = _scope(one, depth, visited)
+        if scope is None:
+            continue
+        code, names, owner = scope
+        for is_local, chain in _chains(code):
+            if chain[0] not in (owner if is_local else names):
+                continue
+            value = names[chain[0]]
+            for attribute in chain[1:]:
+                value = _attribute(value, attribute)
+            if value is target:
+                return True
+            pending.append((value, depth + 1))
+    return False
+
+
 class Captures:
     """Names of what was met while one body ran.
 
@@ -105,6 +131,20 @@ def _legal(name: str) -> str:
 def _mentions(
     function: Any, prefix: str, visited: set[CodeType], depth: int
 ) -> Iterator[tuple[str, Captured]]:
+    scope = _scope(function, depth, visited)
+    if scope is None:
+        return
+    code, names, owner = scope
+    for is_local, chain in _chains(code):
+        if chain[0] not in (owner if is_local else names):
+            continue
+        yield from _resolve(chain, names, prefix, owner, visited, depth)
+
+
+def _scope(
+    function: Any, depth: int, visited: set[CodeType]
+) -> tuple[CodeType, Mapping[str, Any], Mapping[str, Any]] | None:
+    """Code, what its names mean, and its `self`; None of what is not looked into."""
     owner: dict[str, Any] = {}
     if isinstance(function, MethodType):
         code = getattr(function.__func__, "__code__", None)
@@ -112,16 +152,12 @@ def _mentions(
             owner = {code.co_varnames[0]: function.__self__}
         function = function.__func__
     if not isinstance(function, FunctionType) or depth > _DEPTH:
-        return
+        return None
     code = function.__code__
     if code in visited or code.co_filename.startswith((_OUR_CODE, _TORCH_CODE)):
-        return
+        return None
     visited.add(code)
-    names = ChainMap(owner, _closure(function), function.__globals__)
-    for is_local, chain in _chains(code):
-        if chain[0] not in (owner if is_local else names):
-            continue
-        yield from _resolve(chain, names, prefix, owner, visited, depth)
+    return code, ChainMap(owner, _closure(function), function.__globals__), owner
 
 
 def _closure(function: FunctionType) -> dict[str, Any]:
@@ -168,13 +204,7 @@ def _resolve(
     value = names[chain[0]]
     path = prefix + chain[0] if chain[0] not in owner else prefix.rstrip(".")
     for attribute in chain[1:]:
-        holder = value
-        # Not getattr: properties of the user's objects must not run here.
-        value = getattr(holder, "__dict__", {}).get(attribute)
-        if value is None and isinstance(holder, nn.Module):
-            value = _registered(holder, attribute)
-        if value is None:
-            value = _method(holder, attribute)
+        value = _attribute(value, attribute)
         if value is None:
             return
         path = f"{path}.{attribute}" if path else attribute
@@ -184,6 +214,14 @@ def _resolve(
         yield from _mentions(value, inner, visited, depth + 1)
         return
     yield from _entries(path, value)
+
+
+def _attribute(holder: Any, name: str) -> Any:
+    """An attribute, or None; properties of the user's objects must not run here."""
+    value = getattr(holder, "__dict__", {}).get(name)
+    if value is None and isinstance(holder, nn.Module):
+        value = _registered(holder, name)
+    return _method(holder, name) if value is None else value
 
 
 def _registered(module: nn.Module, name: str) -> Any:

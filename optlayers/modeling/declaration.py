@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from optlayers.modeling.cones import Cone
 from optlayers.modeling.constraints import Constraint
+from optlayers.modeling.dynamics import Dynamics
 from optlayers.modeling.expressions import Expression, as_expression, on_pattern
 from optlayers.modeling.fields import BoundField
+from optlayers.modeling.goals import Sense
 from optlayers.modeling.signs import Sign
 
 
@@ -20,30 +22,33 @@ class Declaration:
 
     Attributes:
         name: name of the declaring function.
-        sense: "minimize" or "maximize"; "solve" where equations are solved.
-        objective: scalar, not staged; zero of "solve".
+        sense: "minimize" or "maximize"; "solve" where equations are solved,
+            "integrate" where they are followed in time.
+        objective: scalar, not staged; zero of "solve" and "integrate".
         constraints: the user's, then those of the variables' attributes (`x.nonneg`,
             `x.nonpos`, `x.lower`, `x.upper`, `X.psd`).
         fields: the bound fields, in order of the signature.
         sizes: size of every named dimension.
         steps: number of steps, or None if nothing is staged.
         captured: parameters and modules met in the body, by their registered name.
+        dynamics: what "integrate" states, whose equations are the constraints too.
     """
 
     name: str
-    sense: Literal["minimize", "maximize", "solve"]
+    sense: Sense
     objective: Expression
     constraints: tuple[Constraint, ...]
     fields: Mapping[str, BoundField]
     sizes: Mapping[str, int]
     steps: int | None
     captured: Mapping[str, nn.Parameter | nn.Module]
+    dynamics: Dynamics | None = None
 
     @property
     def is_feasibility(self) -> bool:
         """Whether any feasible point will do, as in `ol.feasible(...)`."""
         is_zero = self.objective.name == "constant" and self.objective.sign is Sign.ZERO
-        return is_zero and self.sense != "solve"
+        return is_zero and self.sense in ("minimize", "maximize")
 
 
 def field_expression(bound: BoundField) -> Expression:

@@ -22,6 +22,7 @@ from optlayers.modeling.foreign import Likeness, record
 from optlayers.modeling.indexing import Step, index_entries, select
 from optlayers.modeling.inference import (
     describe,
+    fields_of,
     infer_shape,
     infer_stages,
     located,
@@ -31,7 +32,13 @@ from optlayers.modeling.origin import Origin
 from optlayers.modeling.relations import related
 from optlayers.modeling.signs import Sign
 from optlayers.modeling.sparse import is_sparse, sparse_constant
-from optlayers.modeling.stages import at_stage, shifted, summed
+from optlayers.modeling.stages import (
+    at_one_time,
+    at_stage,
+    no_stages,
+    shifted,
+    summed,
+)
 from optlayers.modeling.torch_functions import (
     refuse_access,
     relation,
@@ -51,9 +58,11 @@ class Expression(Algebra):
         an index or mask}; "learned" {name, tensor: nn.Parameter}; "index" {index:
         tuple}; "pattern" {pattern: Pattern}, the sparse matrix of these values; "next"
         {shift}; "at" {stage}, unstaged; "stages" {index: slice or tuple of ints},
-        unstaged, [length, *shape]; "total" {}, unstaged; "torch" {function,
-        arguments, keywords, output, dtype}; "module" {name, module, arguments,
-        keywords, output, dtype}; "assert" {attribute: nonneg, nonpos, pos or psd}.
+        unstaged, [length, *shape]; "total" {}, unstaged; "der" {} and "first" {}, the
+        rate and the initial value of a State in a differential equation; "torch"
+        {function, arguments, keywords, output, dtype}; "module" {name, module,
+        arguments, keywords, output, dtype}; "assert" {attribute: nonneg, nonpos, pos
+        or psd}.
         `output` is the position in a returned tuple, or None.
 
     Attributes:
@@ -120,7 +129,9 @@ class Expression(Algebra):
 
     @property
     def first(self) -> "Expression":
-        """Its value at the first stage."""
+        """Its value at the first stage; of a differential equation at the start."""
+        if self.name == "field" and self.options["field"].is_continuous:
+            return self._grow(Step("first", {}, self.shape, None))
         return self._staged(
             "first", lambda stages: at_stage(self.shape, stages, stages.start)
         )
@@ -140,15 +151,9 @@ class Expression(Algebra):
 
     def _staged(self, word: str, step: Any) -> "Expression":
         if self.stages is None:
-            raise located(
-                DeclarationError(
-                    f"{describe(self)} has no stages, so no .{word}; only what is "
-                    "built of a State or Control has."
-                    if word != "total"
-                    else f"{describe(self)} has no stages to sum over; for the sum of "
-                    "its entries write ol.sum(...)."
-                )
-            )
+            fields = fields_of((self,))
+            states = [one.name for one in fields if one.is_continuous]
+            raise located(DeclarationError(no_stages(word, describe(self), states)))
         try:
             return self._grow(step(self.stages))
         except DeclarationError as reason:
@@ -176,6 +181,8 @@ class Expression(Algebra):
                 found = found._grow(step)
             return found
         except (DeclarationError, ShapeError) as reason:
+            if self.name == "field" and self.options["field"].is_continuous:
+                reason = type(reason)(f"{reason}\n  {at_one_time(describe(self))}")
             raise located(reason) from None
 
     def _grow(self, step: Step) -> "Expression":

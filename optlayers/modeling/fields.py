@@ -119,6 +119,12 @@ class Field:
     ) -> "BoundField":
         """The field with its sizes known.
 
+        Args:
+            name: its name in the signature.
+            sizes: size of every named dimension.
+            steps: number of steps; None where nothing is staged, as in a differential
+                equation.
+
         Raises:
             ShapeError: a bound or first guess does not fit the shape.
         """
@@ -130,8 +136,7 @@ class Field:
         for attribute in ("lower", "upper", "start"):
             self._check_fit(name, attribute, shape, steps)
         knots = None
-        if self.role.is_staged:
-            assert steps is not None
+        if self.role.is_staged and steps is not None:
             knots = steps + 1 if self.role is Role.STATE else steps
         return BoundField(
             name=name,
@@ -206,7 +211,8 @@ class BoundField:
         name: its name in the signature.
         role: what it is to the problem.
         shape: shape of one sample at one stage.
-        knots: stages it has: steps + 1 for a State, steps for a Control, else None.
+        knots: stages it has: steps + 1 for a State, steps for a Control; None for
+            others, and for all in a differential equation.
         nonneg, nonpos, symmetric, psd: declared attributes.
         lower, upper, start: as declared: number, float64 tensor or None.
         doc: the user's sentence on it.
@@ -235,8 +241,15 @@ class BoundField:
 
     @property
     def is_variable(self) -> bool:
-        """Whether the solver chooses its value."""
+        """Whether the solver finds its value; a Control without stages is given."""
+        if self.role is Role.CONTROL:
+            return self.knots is not None
         return self.role.is_variable
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether it is the state of a differential equation, at the present time."""
+        return self.role is Role.STATE and self.knots is None
 
     @property
     def stages(self) -> range | None:

@@ -46,12 +46,14 @@ class Formulas:
         rules: how each operation is written; a name and parentheses for the others.
         steps: number of steps T, or None where nothing is staged.
         stage: the stage at which staged fields are written.
+        time: name of the time of a differential equation.
     """
 
     notation: Notation
     rules: Mapping[str, "Rule"]
     steps: int | None = None
     stage: StageIndex = StageIndex()
+    time: str = "t"
 
     def write(self, e: Expression) -> Piece:
         """One expression."""

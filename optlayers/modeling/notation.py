@@ -46,6 +46,8 @@ class Notation(Protocol):
     below: str
     above: str
     element_of: str
+    becomes: str
+    gap: str
     ellipsis: str
     eigenvalue: str
 
@@ -93,6 +95,10 @@ class Notation(Protocol):
         """A square root."""
         ...
 
+    def derivative(self, name: str, time: str) -> Piece:
+        """The rate at which something named changes in time."""
+        ...
+
     def sum_sign(self, first: str, last: str) -> str:
         """The sum over k from first to last."""
         ...
@@ -119,7 +125,7 @@ class TextNotation:
 
     minus, dot, entrywise, kronecker = "−", "·", "∘", "⊗"
     at_most, element_of, ellipsis, eigenvalue = "≤", "∈", "…", "λ"
-    below, above = "⪯", "⪰"
+    below, above, becomes, gap = "⪯", "⪰", "←", " "
 
     def name(self, name: str) -> str:
         """A name of the user's, as it is."""
@@ -181,6 +187,10 @@ class TextNotation:
         tight = inner.binding is Binding.ATOM and not inner.text.startswith("‖")
         return Piece(f"√{inner.text}" if tight else f"√({inner.text})")
 
+    def derivative(self, name: str, time: str) -> Piece:
+        """With a slash."""
+        return Piece(f"d{name}/d{time}", Binding.QUOTIENT)
+
     def sum_sign(self, first: str, last: str) -> str:
         """With its limits lowered and raised."""
         lower = _translated(f"k={first}", _LOWERED)
@@ -213,7 +223,7 @@ class LatexNotation:
 
     minus, dot, entrywise, kronecker = "-", r"\cdot", r"\odot", r"\otimes"
     at_most, element_of, ellipsis = r"\leq", r"\in", r"\ldots"
-    below, above = r"\preceq", r"\succeq"
+    below, above, becomes, gap = r"\preceq", r"\succeq", r"\leftarrow", "\\ "
     eigenvalue = r"\lambda"
 
     def name(self, name: str) -> str:
@@ -278,6 +288,11 @@ class LatexNotation:
     def root(self, inner: Piece) -> Piece:
         """A root sign over all of it."""
         return Piece(rf"\sqrt{{{inner.text}}}")
+
+    def derivative(self, name: str, time: str) -> Piece:
+        """A fraction, its d upright."""
+        upright = self.word("d")
+        return Piece(rf"\frac{{{upright} {name}}}{{{upright} {time}}}")
 
     def sum_sign(self, first: str, last: str) -> str:
         """With its limits below and above."""

@@ -9,20 +9,22 @@ from typing import Any, Self
 from torch import nn
 
 from optlayers.errors import DeclarationError, OptlayersError
-from optlayers.modeling.capture import Captures, referenced
+from optlayers.modeling.capture import Captures, mentions, referenced
 from optlayers.modeling.declaration import (
     Declaration,
     attribute_constraints,
     field_expression,
 )
+from optlayers.modeling.differential import integrate
+from optlayers.modeling.dynamics import SAVE_TIMES, check_names, dynamics_of
 from optlayers.modeling.equations import check_equations
 from optlayers.modeling.expressions import call_module, call_torch
 from optlayers.modeling.fields import RESERVED, Field, Role
+from optlayers.modeling.goals import NOT_OPTIMIZED, Goal
 from optlayers.modeling.origin import Origin
 from optlayers.modeling.rendering import render_latex, render_text
 from optlayers.modeling.sizes import check_sizes, infer_sizes
 from optlayers.modeling.tracing import Body, tracing
-from optlayers.modeling.verbs import Goal
 
 __all__ = ["Declaration", "DeclaredProblem", "declare"]
 
@@ -33,14 +35,18 @@ class DeclaredProblem:
     Attributes:
         name: name of the declaring function.
         function: that function; it is run once per set of sizes.
-        fields: the fields, in order of the signature.
+        fields: the fields, in order of the signature; the save times of a differential
+            equation without a Time field come last.
         convex: whether the author insists on convexity; None leaves it open.
         geometric: whether it is a geometric program, of positive variables.
         parameter_names: the fields a call gives, in order.
         variable_names: the fields the solver chooses, in order.
         dimension_names: the named sizes, in the order they are first met.
         pattern_sizes: those that patterns fix.
-        uses_stages: whether it has a State or Control, so that steps= is needed.
+        is_continuous: whether it ends with integrate, so that a State has a value at
+            every time and a Control is given.
+        uses_stages: whether it has a State or Control at stages, so that steps= is
+            needed.
     """
 
     def __init__(
@@ -52,19 +58,27 @@ class DeclaredProblem:
     ) -> None:
         self.function = function
         self.name = getattr(function, "__name__", "problem")
+        self.is_continuous = mentions(function, integrate)
         self.fields = dict(fields)
+        if self.is_continuous:
+            check_names(_place(function), fields)
+            if not any(one.role is Role.TIME for one in fields.values()):
+                self.fields[SAVE_TIMES] = Field(Role.TIME)
         self.convex = convex
         self.geometric = geometric
+        self._written = tuple(fields)
         # Not cached properties: these lock on Python 3.11, and torch.compile cannot
         # trace a lock when a layer is met for the first time.
         declared = self.fields.items()
-        given = (Role.PARAMETER, Role.TIME)
+        given = {Role.PARAMETER, Role.TIME}
+        given |= {Role.CONTROL} if self.is_continuous else set()
         self.parameter_names = tuple(n for n, one in declared if one.role in given)
-        self.variable_names = tuple(n for n, one in declared if one.role.is_variable)
+        self.variable_names = tuple(n for n, one in declared if one.role not in given)
         sizes = (name for _, one in declared for name in one.dimension_names)
         self.dimension_names = tuple(dict.fromkeys(sizes))
         self.pattern_sizes = infer_sizes(self.name, self.fields, {}, {})
-        self.uses_stages = any(one.role.is_staged for _, one in declared)
+        is_staged = any(one.role.is_staged for _, one in declared)
+        self.uses_stages = is_staged and not self.is_continuous
         self.__wrapped__ = function
         self.__name__ = self.name
         self.__qualname__ = getattr(function, "__qualname__", self.name)
@@ -154,19 +168,22 @@ class DeclaredProblem:
         values = {name: field_expression(one) for name, one in bound.items()}
         captures = Captures(objects)
         with tracing(Body(captures, call_module, call_torch)):
-            goal = self.function(**values)
+            goal = self.function(**{n: values[n] for n in self._written})
         if not isinstance(goal, Goal):
             raise DeclarationError(self._not_a_goal(goal))
+        self._check_sense(goal.sense)
+        dynamics = None
         if goal.sense == "solve":
-            self._check_words()
             check_equations(self.name, goal.constraints, bound)
+        elif goal.sense == "integrate":
+            dynamics = dynamics_of(self.name, goal.constraints, goal.events, bound)
         implied = [
             constraint
             for name, one in bound.items()
             for constraint in attribute_constraints(one, values[name])
         ]
         constraints = (*goal.constraints, *implied)
-        self._check_names(constraints)
+        self._check_names((*constraints, *goal.events))
         return Declaration(
             self.name,
             goal.sense,
@@ -176,19 +193,32 @@ class DeclaredProblem:
             dict(sizes),
             steps,
             captures.objects,
+            dynamics,
         )
 
-    def _check_words(self) -> None:
+    def _check_sense(self, sense: str) -> None:
+        place = _place(self.function)
         for word, is_asked in (("convex", self.convex), ("geometric", self.geometric)):
-            if is_asked:
+            if is_asked and sense in NOT_OPTIMIZED:
                 raise DeclarationError(
-                    f"{_place(self.function)}: {self.name} is a system of equations, "
-                    f"which {word}=True says nothing of; drop it."
+                    f"{place}: {self.name} is {NOT_OPTIMIZED[sense]}, which "
+                    f"{word}=True says nothing of; drop it."
                 )
+        if self.is_continuous and sense != "integrate":
+            raise DeclarationError(
+                f"{place}: {self.name} speaks of integrate and ends with {sense}; a "
+                "State means a value at a time in the one and at stages in the other. "
+                "Write two declarations."
+            )
+        if sense == "integrate" and not self.is_continuous:
+            raise DeclarationError(
+                f"{place}: {self.name} ends with an integrate that is not found in its "
+                "code; call it by its own name there, imported where the file begins."
+            )
 
-    def _check_names(self, constraints: tuple[Any, ...]) -> None:
+    def _check_names(self, named: tuple[Any, ...]) -> None:
         seen: set[str] = set()
-        for one in constraints:
+        for one in named:
             if one.name in seen:
                 raise DeclarationError(
                     f"{one.origin.place}: two constraints of {self.name} are named "
@@ -205,7 +235,7 @@ class DeclaredProblem:
             what = f"returns {'an' if kind[0] in 'AEIO' else 'a'} {kind}."
         return (
             f"{place}: {self.name} {what}\n  End it with return minimize(objective, "
-            "constraint, ...), maximize(...) or solve(equation, ...)."
+            "constraint, ...), maximize(...), solve(equation, ...) or integrate(...)."
         )
 
     def __str__(self) -> str:
@@ -248,7 +278,7 @@ def declare(
 
     Args:
         function: its arguments default to fields; it ends with one of the verbs,
-            minimize, maximize, feasible or solve.
+            minimize, maximize, feasible, solve or integrate.
         convex: True makes "not convex" an error.
         geometric: True declares a geometric program.
 

@@ -1,7 +1,7 @@
 """Declarations as textbook mathematics, in plain text and in LaTeX."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ from optlayers.modeling.atom_formulas import ATOM_FORMULAS
 from optlayers.modeling.cones import Cone, Stack
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
+from optlayers.modeling.dynamics import SAVE_TIMES, EventDeclaration
+from optlayers.modeling.dynamics_formulas import DYNAMICS, event_formula
 from optlayers.modeling.fields import BoundField, Role
 from optlayers.modeling.formulas import Formulas, StageIndex
 from optlayers.modeling.notation import LatexNotation, Notation, TextNotation
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
     from optlayers.modeling.problem import DeclaredProblem
 
 
-RULES = {**STRUCTURE, **ATOM_FORMULAS}
+RULES = {**STRUCTURE, **DYNAMICS, **ATOM_FORMULAS}
 
 # How the first line begins where nothing is optimized.
-_WORDS = {"find": "find", "solve": "solve for"}
+_WORDS = {"find": "find", "solve": "solve for", "integrate": "integrate"}
+# Where nothing is chosen, equations are not "subject to".
+_EQUATIONS = ("solve", "integrate")
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,10 @@ class Sheet:
 
     Attributes:
         title: its name, with the sizes where they are known.
-        sense: minimize or maximize; find or solve, where there is no objective.
+        sense: minimize or maximize; find, solve or integrate, without an objective.
         unknowns: "x in R^n" for each variable.
         objective: the formula.
-        rows: the constraints.
+        rows: the constraints, and the events.
         given: "y in R^n" for each parameter.
         learned: parameters and modules of torch that it speaks of.
     """
@@ -78,7 +82,7 @@ def render_text(problem: "Declaration | DeclaredProblem") -> str:
     else:
         lines.append(f"    {sheet.objective}")
     if sheet.rows:
-        lines += [] if sheet.sense == "solve" else ["  subject to"]
+        lines += [] if sheet.sense in _EQUATIONS else ["  subject to"]
         width = max(len(row.label) for row in sheet.rows) + 1
         for row in sheet.rows:
             stages = f",  {row.stages}" if row.stages else ""
@@ -117,7 +121,7 @@ def _latex_rows(problem: "Declaration | DeclaredProblem") -> list[tuple[str, ...
     rows = [(upright(sheet.sense), sheet.objective, rf"\mathrm{{over}}\ {over}")]
     if sheet.sense in _WORDS:
         rows = [(upright(_WORDS[sheet.sense]), over, "")]
-    heads = [] if sheet.sense == "solve" else [r"\mathrm{subject\ to}"]
+    heads = [] if sheet.sense in _EQUATIONS else [r"\mathrm{subject\ to}"]
     for position, row in enumerate(sheet.rows):
         head = "".join(heads[position : position + 1])
         label = rf"\mathrm{{({row.label})}}".replace("_", r"\_")
@@ -186,8 +190,9 @@ def _trial(
 def _signature(problem: "DeclaredProblem", notation: Notation) -> Sheet:
     """What can be said of a body that ran at no sizes yet: its fields."""
     sizes = dict.fromkeys(problem.dimension_names, _SIZES[0]) | problem.pattern_sizes
-    fields = {n: one.bind(n, sizes, 2) for n, one in problem.fields.items()}
-    on = Formulas(notation, RULES, 2)
+    steps = 2 if problem.uses_stages else None
+    fields = {n: one.bind(n, sizes, steps) for n, one in problem.fields.items()}
+    on = Formulas(notation, RULES, steps)
     return Sheet(
         title=problem.name,
         sense="problem",
@@ -204,12 +209,19 @@ def _signature(problem: "DeclaredProblem", notation: Notation) -> Sheet:
 
 def _written(declaration: Declaration, notation: Notation, by_name: bool) -> Sheet:
     on = Formulas(notation, RULES, declaration.steps)
+    events: tuple[EventDeclaration, ...] = ()
+    if declaration.dynamics is not None:
+        events = declaration.dynamics.events
+        on = replace(on, time=_symbol(declaration.dynamics.time))
     return Sheet(
         title=_title(declaration, by_name),
         sense="find" if declaration.is_feasibility else declaration.sense,
         unknowns=_members(on, declaration.fields, True, by_name),
         objective=on.write(declaration.objective).text,
-        rows=tuple(_rows(on, declaration.constraints)),
+        rows=(
+            *_rows(on, declaration.constraints),
+            *(Row(one.name, event_formula(on, one), "") for one in events),
+        ),
         given=_members(on, declaration.fields, False, by_name),
         learned=tuple(
             _learned(notation, name, value)
@@ -330,14 +342,22 @@ def _members(
 
 def _listed(on: Formulas, one: BoundField) -> str:
     name = on.notation.name(one.name)
-    if one.stages is None or on.steps is None:
+    is_sampled = one.role in (Role.TIME, Role.CONTROL)
+    if is_sampled and one.stages is None:
+        name = on.notation.name(_symbol(one.name))
+    elif one.stages is None or on.steps is None:
         return name
-    last = StageIndex("T", 0 if one.role is Role.STATE else -1)
+    last = StageIndex("T", -1 if one.role is Role.CONTROL else 0)
     first = on.notation.subscript(name, "0")
     return (
         f"{first}, {on.notation.ellipsis}, "
         f"{on.notation.subscript(name, last.written(on.notation))}"
     )
+
+
+def _symbol(time: str) -> str:
+    """How a time is written; one that was not declared is t."""
+    return "t" if time == SAVE_TIMES else time
 
 
 def _space(on: Formulas, one: BoundField, by_name: bool) -> str:

@@ -4,7 +4,7 @@ A State has knots 0..T, a Control stages 0..T-1. A combination lives where all o
 terms live. Stage k of `x.next` is stage k + 1 of x.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from optlayers.errors import DeclarationError
@@ -47,6 +47,45 @@ def intersection(windows: Iterable[range | None]) -> range | None:
         elif window is not found:
             found = range(max(found.start, window.start), min(found.stop, window.stop))
     return found
+
+
+def no_stages(word: str, name: str, states: Collection[str]) -> str:
+    """Why something without stages has no `.word`, and what to write.
+
+    Args:
+        word: next, first, last, at or total.
+        name: what it was asked of.
+        states: states of a differential equation that it is built of.
+    """
+    if word == "total" and not states:
+        return (
+            f"{name} has no stages to sum over; for the sum of its entries write "
+            "ol.sum(...)."
+        )
+    if not states:
+        return (
+            f"{name} has no stages, so no .{word}; only what is built of a State or "
+            "Control has."
+        )
+    return f"{at_one_time(name)}\n  {_CONTINUOUS[word].format(state=min(states))}"
+
+
+def at_one_time(name: str) -> str:
+    """What a state, or what is built of it, is in a differential equation."""
+    return f"{name} is a value at one time, the present one, and has no stages."
+
+
+# What to write instead in a differential equation.
+_CONTINUOUS = {
+    "next": "Its change is stated by ol.der({state}) == ....",
+    "first": "The initial value is that of a State by itself, {state}.first.",
+    "last": "The last value is read off the result, at the last save time.",
+    "at": "Values at given times are read off the result, at the save times.",
+    "total": (
+        "For an integral over time declare one more State c, ol.der(c) == ... and "
+        "c.first == 0, and read its last value."
+    ),
+}
 
 
 def window_text(stages: range | None) -> str:

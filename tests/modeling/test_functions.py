@@ -20,9 +20,10 @@ from tests.modeling.traced import built, value_of
 OPERATORS = {"add", "negate", "divide"}
 LISTS = {"hstack", "vstack", "stack", "concatenate"}
 TORCHS = {"sin", "cos", "tan", "tanh"}
-# numpy's names, aliases, and convolve, of which cvxpy's takes anything.
+# numpy's names, aliases, signals, and convolve, of which cvxpy's takes anything.
 NOT_CVXPYS = TORCHS | {
-    "triu", "tril", "expand_dims", "norm_nuc", "total_variation", "convolve"
+    "triu", "tril", "expand_dims", "norm_nuc", "total_variation", "convolve",
+    "hold", "interpolate",
 }  # fmt: skip
 
 functions = [case for case in CASES if case.name not in OPERATORS | {"perspective"}]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from optlayers.errors import DeclarationError, NotSupported, OptlayersError
+from optlayers.errors import DeclarationError, OptlayersError
+from optlayers.modeling.differential import integrate
 from optlayers.modeling.field_kinds import Parameter, Variable
-from optlayers.modeling.verbs import der, integrate, maximize, minimize, solve
+from optlayers.modeling.verbs import maximize, minimize, solve
 from tests.modeling.traced import trace
 
 HEAD = """
@@ -257,11 +258,5 @@ def test_verbs_send_plain_functions_and_tensors_to_functional():
         maximize(torch.zeros(()))
     with pytest.raises(DeclarationError, match=r"functional\.root"):
         solve(lambda x: x, torch.zeros(3))
-
-
-def test_verbs_of_other_kinds_refuse_politely():
-    def flow(x=Variable()):
-        return integrate(der(x) == 1)
-
-    with pytest.raises(NotSupported, match="der is not available in this version"):
-        trace(flow)
+    with pytest.raises(DeclarationError, match=r"functional\.integrate"):
+        integrate(lambda t, x: -x, torch.zeros(3), torch.zeros(2))

@@ -116,6 +116,7 @@ from optlayers.modeling.functions.reductions import (
     tv,
     var,
 )
+from optlayers.modeling.functions.signals import hold, interpolate
 from optlayers.modeling.functions.transcendental import cos, sin, tan, tanh
 
 __all__ = [
@@ -142,8 +143,10 @@ __all__ = [
     "geo_mean",
     "gmatmul",
     "harmonic_mean",
+    "hold",
     "hstack",
     "huber",
+    "interpolate",
     "inv_pos",
     "inv_prod",
     "kl_div",
