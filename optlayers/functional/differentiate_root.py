@@ -14,12 +14,9 @@ from torch import Tensor
 
 from optlayers.errors import TransformError
 from optlayers.functional.options import SolveOptions
-from optlayers.functional.root_choices import refuse_singular
-from optlayers.implicit.attach import attach
+from optlayers.functional.root_gradients import Search, differentiated
 from optlayers.implicit.failed import replace_failed
-from optlayers.implicit.linearizations import linearize
 from optlayers.implicit.transforms import is_transformed
-from optlayers.linalg.operators import Operator
 from optlayers.solution import Status
 from optlayers.solvers.root import opaque
 from optlayers.solvers.root.plan import Modules, RootPlan
@@ -90,12 +87,17 @@ def differentiable_root(
     if is_traced or (
         bool(ok.any()) and _needs_gradient(plan, rows, modules, safe, reads_closures)
     ):
-        operator = _linearized(plan, rows, modules, safe, options.gradient)
-        condition = torch.where(ok, operator.condition, torch.nan)
-        if not is_traced:
-            refuse_singular(plan.subject, condition, options)
         program = plan.program(rows, modules, safe)
-        point = attach(safe, program, options.order, operator).point
+        # The Jacobian at the solutions is cut from every derivative.
+        constants = [one.detach() for one in rows]
+        constant = plan.program(constants, modules, safe, jacobian=is_traced)
+        point, condition = differentiated(
+            Search(
+                plan.subject, program, constant, plan.solver, start, found.steps,
+                safe, ok,
+            ),
+            options,
+        )  # fmt: skip
         if not is_whole:
             point = torch.where(ok.unsqueeze(1), point, found.point)
         stats["gradient_condition"] = condition
@@ -118,19 +120,6 @@ def _found(
     given = [one.detach() for one in inputs]
     watched = [one.detach() for one in checked]
     return run(plan, given, modules, watched, start, batch_shape)
-
-
-def _linearized(
-    plan: RootPlan,
-    inputs: Sequence[Tensor],
-    modules: Modules,
-    point: Tensor,
-    gradient: str,
-) -> Operator:
-    """The Jacobian at the solutions, cut from every derivative."""
-    constants = [one.detach() for one in inputs]
-    program = plan.program(constants, modules, point, jacobian=is_transformed())
-    return linearize(program, point, gradient)
 
 
 def _without_failed(

@@ -16,7 +16,7 @@ from optlayers.solvers.plan import OnFailure
 # Which ways of differentiating each kind has; "exact" is everybody's.
 GRADIENTS: Mapping[Kind, tuple[str, ...]] = {
     Kind.CONVEX: ("exact", "diffcp"),
-    Kind.ROOT: tuple(LINEARIZATIONS),
+    Kind.ROOT: (*LINEARIZATIONS, "unrolled"),
 }
 # Those that can be differentiated once only, and what else is to be said of them.
 FIRST_ORDER: Mapping[str, str] = {
@@ -34,7 +34,8 @@ class SolveOptions:
         solver: a registered name, "auto", or a solver instance.
         gradient: "exact" (implicit function theorem), or another of the kind's:
             "diffcp" (a parity reference) of convex programs; "dense", "gmres",
-            "bicgstab", "normal_cg", "least_squares", "neumann", "one_step" of roots.
+            "bicgstab", "normal_cg", "least_squares", "neumann", "one_step", "unrolled"
+            of roots.
         order: how often the outputs may be differentiated, at least 1.
         on_failure: "raise" (name the samples), "nan" (NaN rows with zero gradient) or
             "keep" (best iterate with zero gradient).

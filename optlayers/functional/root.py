@@ -15,11 +15,15 @@ from optlayers.errors import TransformError
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import accepted_solver
 from optlayers.functional.pytrees import Unknowns
-from optlayers.functional.root_choices import TOLERANCES, refuse_singular
-from optlayers.implicit.attach import attach
+from optlayers.functional.root_choices import TOLERANCES
+from optlayers.functional.root_gradients import (
+    Search,
+    check_solver,
+    differentiated,
+)
 from optlayers.implicit.failed import replace_failed
-from optlayers.implicit.linearizations import linearize
 from optlayers.implicit.transforms import hides_values
+from optlayers.interfaces import Solver
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution, Status
 from optlayers.solvers.failure import report
@@ -63,7 +67,8 @@ def root(
         gradient: how the linear system of the implicit function theorem is solved:
             "exact" (a dense factorization up to 512 unknowns, a Krylov method beyond),
             "dense", "gmres", "bicgstab", "normal_cg", "least_squares" (dense, minimum
-            norm where the Jacobian is singular).
+            norm where the Jacobian is singular). Or "unrolled", to compare with: the
+            derivative of the steps that "newton" took, given as solver.
         lower: bounds that choose among several roots, [n] or [*batch, n].
         upper: likewise.
 
@@ -113,7 +118,8 @@ def fixed_point(
         order: how often the result may be differentiated.
         gradient: as for `root`, only that "exact" takes a Krylov method from 51
             unknowns on; and "neumann" (a series of ten terms), "one_step" (the
-            derivative of one application of the map), both approximate.
+            derivative of one application of the map), both approximate. "unrolled" is
+            also for the solvers "fixed_point" and "anderson".
 
     Returns:
         A `Solution`: `value` in the form of start, `status` and `stats` [*batch];
@@ -146,12 +152,13 @@ def _solve(
     first = unknowns.rows(start).detach()
     limit = options.tolerance or TOLERANCES[first.dtype]
     solver = accepted_solver(program, options.solver, tolerance=limit)
+    check_solver(solver, options)
     found = certified(program, solver, first, limit)
     ok = found.status == Status.SOLVED
     if options.on_failure == "raise" and not bool(ok.all()):
         raise _failure(name, found, limit, unknowns.batch_shape)
     stats = {"steps": found.steps, "residual": found.residual, "seconds": found.seconds}
-    point, condition = _attached(name, program, found.point, ok, options)
+    point, condition = _attached(name, program, solver, first, found, options)
     if condition is not None:
         stats["gradient_condition"] = condition
     if options.on_failure == "nan":
@@ -166,21 +173,24 @@ def _solve(
 
 
 def _attached(
-    name: str, program: RootProgram, value: Tensor, ok: Tensor, options: SolveOptions
+    name: str,
+    program: RootProgram,
+    solver: Solver,
+    start: Tensor,
+    found: Found,
+    options: SolveOptions,
 ) -> tuple[Tensor, Tensor | None]:
     """The value with its derivative, and the condition of the Jacobian, [B]."""
+    value, ok = found.point, found.status == Status.SOLVED
     if not torch.is_grad_enabled() or not len(value) or not bool(ok.any()):
         return value, None
     # A failed row stands at a good row's point, where the function is finite.
     (safe,) = replace_failed([value], ok)
     if not program.residual(safe).requires_grad:
         return value, None
-    operator = linearize(program, safe, options.gradient)
-    condition = torch.where(ok, operator.condition, torch.nan)
-    refuse_singular(name, condition, options)
-    attached = attach(safe, program, options.order, operator)
-    point = torch.where(ok.unsqueeze(1), attached.point, value)
-    return point, condition
+    search = Search(name, program, program, solver, start, found.steps, safe, ok)
+    point, condition = differentiated(search, options)
+    return torch.where(ok.unsqueeze(1), point, value), condition
 
 
 def _refuse_transforms(name: str) -> None:

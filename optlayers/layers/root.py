@@ -18,6 +18,7 @@ from optlayers.functional.differentiate_root import differentiable_root
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import accepted_solver
 from optlayers.functional.root_choices import TOLERANCES
+from optlayers.functional.root_gradients import check_solver
 from optlayers.layers.result import Result
 from optlayers.programs.root import RootProgram
 from optlayers.solvers.root.plan import RootPlan
@@ -122,6 +123,7 @@ class RootRoute:
         solver = accepted_solver(
             self.empty_program(), options.solver, tolerance=tolerance
         )
+        check_solver(solver, options)
         return RootPlan(
             function=template.function,
             is_fixed_point=template.is_fixed_point,

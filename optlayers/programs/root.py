@@ -81,10 +81,18 @@ class RootProgram:
         Raises:
             ShapeError: there is no map, or it returns another shape.
         """
+        with torch.no_grad():
+            return self.differentiable_image(point)
+
+    def differentiable_image(self, point: Tensor) -> Tensor:
+        """G(z) of a fixed point, [B, n] -> [B, n].
+
+        Raises:
+            ShapeError: there is no map, or it returns another shape.
+        """
         if self.map is None:
             raise ShapeError("this system has no map; make it by RootProgram.from_map.")
-        with torch.no_grad():
-            value = self.map(point)
+        value = self.map(point)
         if value.shape != point.shape:
             raise ShapeError(
                 f"the map takes a point {list(point.shape)} to {list(value.shape)}; "

@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from optlayers.implicit.unrolled import Taken
 from optlayers.interfaces import Kind
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution
@@ -95,6 +96,29 @@ class Anderson:
     def outcome(self, state: AndersonState) -> Outcome:
         """The newest iterate."""
         return Outcome(state.point, size_of(state.point - state.image))
+
+    def retrace(
+        self,
+        program: RootProgram,
+        taken: Taken,
+        point: Tensor,
+        memory: tuple[tuple[Tensor, Tensor], ...] | None,
+    ) -> tuple[Tensor, tuple[tuple[Tensor, Tensor], ...]]:
+        """The same mixture, whose weights depend on theta too."""
+        pair = point, program.differentiable_image(point)
+        memory = (*(memory or ()), pair)[-self.memory :]
+        images = torch.stack([image for _, image in memory], 1)
+        residuals = images - torch.stack([one for one, _ in memory], 1)
+        # The weights of samples that have arrived are quotients of roundings.
+        rows = taken.active.view(-1, 1, 1)
+        eye = torch.eye(len(memory), dtype=images.dtype, device=images.device)
+        gram = torch.where(rows, torch.bmm(residuals, residuals.mT), eye)
+        weights = self._weights(gram).unsqueeze(1)
+        moved = torch.bmm(weights, images).squeeze(1)
+        if self.damping != 1:
+            mixed = torch.bmm(weights, residuals).squeeze(1)
+            moved = moved - (1 - self.damping) * mixed
+        return program.clamp(moved), memory
 
     def _weights(self, gram: Tensor) -> Tensor:
         """The alpha that make |sum alpha r| least, sum alpha = 1, [B, known]."""

@@ -4,11 +4,12 @@ Source: S. Banach (1922); damping by M. A. Krasnoselskii (1955).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from optlayers.implicit.unrolled import Taken
 from optlayers.interfaces import Kind
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution
@@ -62,12 +63,20 @@ class FixedPoint:
         self, program: RootProgram, state: PicardState, active: Tensor
     ) -> PicardState:
         """One evaluation of the map."""
-        point = state.image
-        if self.damping != 1:
-            point = torch.lerp(state.point, state.image, self.damping)
-        point = program.clamp(point)
+        point = self._moved(program, state.point, state.image)
         return PicardState(point, program.image(point))
 
     def outcome(self, state: PicardState) -> Outcome:
         """The iterate; its residual is z - G(z)."""
         return Outcome(state.point, size_of(state.point - state.image))
+
+    def retrace(
+        self, program: RootProgram, taken: Taken, point: Tensor, memory: Any
+    ) -> tuple[Tensor, None]:
+        """The same step, differentiable."""
+        return self._moved(program, point, program.differentiable_image(point)), None
+
+    def _moved(self, program: RootProgram, point: Tensor, image: Tensor) -> Tensor:
+        if self.damping != 1:
+            image = torch.lerp(point, image, self.damping)
+        return program.clamp(image)

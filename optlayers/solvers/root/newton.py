@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from optlayers.implicit.unrolled import Taken, jacobian_of
 from optlayers.interfaces import Kind
 from optlayers.programs.root import Evaluation, RootProgram
 from optlayers.solution import Solution, Status
@@ -119,6 +120,33 @@ class Newton:
     def outcome(self, state: NewtonState) -> Outcome:
         """The last accepted point."""
         return Outcome(state.point, size_of(state.residual), state.fault)
+
+    def retrace(
+        self,
+        program: RootProgram,
+        taken: Taken,
+        point: Tensor,
+        memory: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The same step, whose Jacobian depends on theta too; its damping does not."""
+        before: NewtonState = taken.before
+        residual = program.residual(point)
+        if memory is None:
+            jacobian = jacobian_of(residual, point)
+        else:
+            jacobian, used = memory
+            is_new = (before.inverse != used).flatten(1).any(1)
+            if is_new.any():
+                fresh = jacobian_of(residual, point)
+                jacobian = torch.where(is_new.view(-1, 1, 1), fresh, jacobian)
+        went = taken.active & (taken.after.point != before.point).any(1)
+        # What is not gone to may have no inverse.
+        eye = torch.eye(program.size, dtype=point.dtype, device=point.device)
+        usable = torch.where(went.view(-1, 1, 1), jacobian, eye)
+        step = torch.linalg.solve_ex(usable, residual.unsqueeze(2))[0].squeeze(2)
+        moved = program.clamp(point - before.damping.unsqueeze(1) * step)
+        moved = torch.where(went.unsqueeze(1), moved, point)
+        return moved, (jacobian, before.inverse)
 
     def _shortened(
         self,
