@@ -116,22 +116,7 @@ def event(
             )
         )
     function = as_expression(expression)
-    if function.shape != ():
-        raise located(
-            ShapeError(
-                f"ol.event takes a scalar, not {described(function)}.\n  Write an "
-                "event for each entry, or ol.min(...) for the first of them."
-            )
-        )
-    if isinstance(direction, bool) or direction not in (-1, 0, 1):
-        raise located(
-            DeclarationError(
-                f"direction={direction!r}: +1 is rising through zero, -1 falling, 0 "
-                "both."
-            )
-        )
-    if not isinstance(terminal, bool):
-        raise located(DeclarationError(f"terminal={terminal!r}: give True or False."))
+    _check_event(function, direction, terminal)
     return EventDeclaration(
         "", function, direction, terminal, dict(_jumps(jump)), Origin.here()
     )
@@ -178,6 +163,25 @@ def _no_derivative(state: Any, field: BoundField | None) -> str:
         f"ol.der takes a State, and {field.name} was declared {field.text}; declare "
         "what changes in time as a State."
     )
+
+
+def _check_event(function: Expression, direction: Any, terminal: Any) -> None:
+    if function.shape != ():
+        raise located(
+            ShapeError(
+                f"ol.event takes a scalar, not {described(function)}.\n  Write an "
+                "event for each entry, or ol.min(...) for the first of them."
+            )
+        )
+    if isinstance(direction, bool) or direction not in (-1, 0, 1):
+        raise located(
+            DeclarationError(
+                f"direction={direction!r}: +1 is rising through zero, -1 falling, 0 "
+                "both."
+            )
+        )
+    if not isinstance(terminal, bool):
+        raise located(DeclarationError(f"terminal={terminal!r}: give True or False."))
 
 
 def _jumps(jump: Any) -> Iterator[tuple[str, Expression]]:

@@ -6,12 +6,12 @@ dx/dt = f(x, u, p, t), x(t0) = g(p), and jumps of x where an event function is z
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import chain
 
 from optlayers.errors import DeclarationError, ShapeError
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.expressions import Expression
-from optlayers.modeling.fields import BoundField, Role
+from optlayers.modeling.fields import BoundField, Field, Role
 from optlayers.modeling.inference import describe, described, located_at, quoted
 from optlayers.modeling.origin import Origin
 from optlayers.modeling.wording import counted
@@ -41,6 +41,11 @@ class EventDeclaration:
     def named(self, name: str) -> "EventDeclaration":
         """The same event under another name."""
         return replace(self, name=name)
+
+    def __iter__(self) -> Iterator[Expression]:
+        """Its expressions: the function, then the values after it."""
+        yield self.function
+        yield from self.jump.values()
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,28 +94,21 @@ def dynamics_of(
         ShapeError: an equation that has not the shape of its State.
     """
     _check_fields(name, fields)
-    moving = {one.name for one in fields.values() if one.role is not Role.PARAMETER}
-    found: dict[str, dict[str, Constraint]] = {"der": {}, "first": {}}
-    for one in equations:
-        word, state = _reading(one, moving)
-        if state in found[word]:
-            raise DeclarationError(_twice(word, state, found[word][state], one))
-        found[word][state] = one
     states = {n: one for n, one in fields.items() if one.role is Role.STATE}
+    moving = {one.name for one in fields.values() if one.role is not Role.PARAMETER}
+    found = _sorted(equations, moving)
     for state in states.values():
         _check_complete(name, state, found)
-    values = {
-        word: {n: _value(table[n], word, field) for n, field in states.items()}
-        for word, table in found.items()
-    }
+    rates, initial = (
+        {n: _value(found[word][n], word, field) for n, field in states.items()}
+        for word in ("der", "first")
+    )
     for event in events:
         _check_event(event, moving)
-    functions = [part for one in events for part in (one.function, *one.jump.values())]
-    for expression in (*values["der"].values(), *functions):
-        _check_promises(expression, moving)
+    _check_promises([*rates.values(), *chain(*events)], moving)
     return Dynamics(
-        rates=values["der"],
-        initial=values["first"],
+        rates=rates,
+        initial=initial,
         events=tuple(events),
         time=next(n for n, one in fields.items() if one.role is Role.TIME),
         controls=tuple(n for n, one in fields.items() if one.role is Role.CONTROL),
@@ -173,6 +171,19 @@ def _attribute(field: BoundField) -> str | None:
 # ---- equations -----------------------------------------------------------------------
 
 
+def _sorted(
+    equations: Sequence[Constraint], moving: Collection[str]
+) -> dict[str, dict[str, Constraint]]:
+    """The equation of each state's rate ("der") and of its initial value ("first")."""
+    found: dict[str, dict[str, Constraint]] = {"der": {}, "first": {}}
+    for one in equations:
+        word, state = _reading(one, moving)
+        if state in found[word]:
+            raise DeclarationError(_twice(word, state, found[word][state], one))
+        found[word][state] = one
+    return found
+
+
 def _reading(one: Constraint, moving: Collection[str]) -> tuple[str, str]:
     """("der" or "first", the state), of an equation that says what one of them is."""
     if one.relation != "==":
@@ -187,25 +198,7 @@ def _reading(one: Constraint, moving: Collection[str]) -> tuple[str, str]:
             if side.name == "first" and other.field_names & set(moving):
                 raise DeclarationError(located_at(one, _moving(one, state, other)))
             return side.name, state
-    met = [mark for side in marks for mark in side]
-    first = next((mark for mark in met if mark.name == "der"), met[0])
-    state = describe(first.arguments[0])
-    if first.name == "der":
-        raise DeclarationError(
-            located_at(
-                one,
-                f"{one.name} has ol.der({state}) inside; solve for der({state}): it "
-                f"stands alone on one side, as in ol.der({state}) == f, and nowhere "
-                "else.",
-            )
-        )
-    raise DeclarationError(
-        located_at(
-            one,
-            f"{one.name} has {state}.first inside; an initial condition has it alone "
-            f"on one side and parameters on the other, as in {state}.first == x0.",
-        )
-    )
+    raise DeclarationError(located_at(one, _inside(one, [*marks[0], *marks[1]])))
 
 
 def _value(one: Constraint, word: str, field: BoundField) -> Expression:
@@ -269,6 +262,21 @@ def _no_equation(one: Constraint) -> str:
     )
 
 
+def _inside(one: Constraint, marks: Sequence[Expression]) -> str:
+    rates = [describe(mark.arguments[0]) for mark in marks if mark.name == "der"]
+    if rates:
+        return (
+            f"{one.name} has ol.der({rates[0]}) inside; solve for der({rates[0]}): it "
+            f"stands alone on one side, as in ol.der({rates[0]}) == f, and nowhere "
+            "else."
+        )
+    state = describe(marks[0].arguments[0])
+    return (
+        f"{one.name} has {state}.first inside; an initial condition has it alone on "
+        f"one side and parameters on the other, as in {state}.first == x0."
+    )
+
+
 def _algebraic(one: Constraint) -> str:
     return (
         f"{one.name} states neither a rate, ol.der(x) == ..., nor an initial value, "
@@ -289,7 +297,7 @@ def _moving(one: Constraint, state: str, other: Expression) -> str:
 
 
 def _check_event(event: EventDeclaration, moving: Collection[str]) -> None:
-    for part in (event.function, *event.jump.values()):
+    for part in event:
         for mark in parts_named(part, ("der", "first")):
             raise DeclarationError(
                 f"{quoted(mark)} stands in {event.name}; an event reads states, "
@@ -303,11 +311,12 @@ def _check_event(event: EventDeclaration, moving: Collection[str]) -> None:
         )
 
 
-def _check_promises(expression: Expression, moving: Collection[str]) -> None:
+def _check_promises(expressions: Sequence[Expression], moving: Collection[str]) -> None:
     """Promises are checked before a solve, when nothing that moves has a value."""
-    for one in parts_named(expression, ("assert",)):
+    for one in chain(*(parts_named(each, ("assert",)) for each in expressions)):
         if one.field_names & set(moving):
-            word = {"psd": "psd_matrix"}.get(one.options["attribute"], "nonneg")
+            attribute = one.options["attribute"]
+            word = {"psd": "psd_matrix"}.get(attribute, attribute)
             raise DeclarationError(
                 f"{quoted(one)}: ol.{word} promises something of parameters, and "
                 f"{describe(one.arguments[0])} changes with the time; drop it."
@@ -330,7 +339,7 @@ SAVE_TIMES = "times"
 _RESULTS = ("at", "events")
 
 
-def check_names(place: str, fields: Mapping[str, Any]) -> None:
+def check_names(place: str, fields: Mapping[str, Field]) -> None:
     """Refuse names that the call and the result of a differential equation use.
 
     Args:
@@ -349,8 +358,14 @@ def check_names(place: str, fields: Mapping[str, Any]) -> None:
     for name, one in fields.items():
         is_result = name in _RESULTS
         if is_result or (name == SAVE_TIMES and one.role is not Role.TIME):
-            raise DeclarationError(
-                f"{place}: the field {name}={one.text} takes a reserved name; a "
-                f"differential equation is called with {SAVE_TIMES}= and answers with "
-                f"{' and '.join(_RESULTS)}. Rename it."
-            )
+            raise DeclarationError(_reserved(place, f"the field {name}={one.text}"))
+        if SAVE_TIMES in one.dimension_names and not times:
+            what = f"the dimension {SAVE_TIMES!r} of {name}={one.text}"
+            raise DeclarationError(_reserved(place, what))
+
+
+def _reserved(place: str, what: str) -> str:
+    return (
+        f"{place}: {what} takes a reserved name; a differential equation is called "
+        f"with {SAVE_TIMES}= and answers with {' and '.join(_RESULTS)}. Rename it."
+    )

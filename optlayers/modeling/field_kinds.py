@@ -108,7 +108,10 @@ def State(
     doc: str = "",
     **others: Any,
 ) -> Any:
-    """Declare an unknown with a value at each of steps + 1 knots.
+    """Declare an unknown with a value at each of steps + 1 knots, or at every time.
+
+    In a declaration that ends with `integrate(...)` it is followed in time from its
+    initial value, has no bounds, and stands in the body for its present value.
 
     Args:
         dims: its axes at one knot, as in "n" or "2"; none for a scalar.
@@ -143,6 +146,9 @@ def Control(
 ) -> Any:
     """Declare an unknown with a value at each of `steps` steps.
 
+    In a declaration that ends with `integrate(...)` it is given by the call, one value
+    for each interval between save times, [*batch, T - 1, *shape].
+
     Args:
         dims: its axes at one step, as in "m" or "2"; none for a scalar.
         nonneg: every entry is at least zero, at every step.
@@ -165,6 +171,9 @@ def Control(
 
 def Time(*, doc: str = "", **others: Any) -> Any:
     """Declare the time of a differential equation; a call gives the save times.
+
+    In the body it is the present time, a scalar; a call gives [T] or [*batch, T] under
+    its name. At most one of a declaration.
 
     Args:
         doc: one sentence on what it is.

@@ -98,6 +98,8 @@ def no_constraint(name: str, one: Any, word: str) -> str:
             f"{name} is an expression, {describe(one)}; {_A[word]} compares two, as "
             f"in {describe(one)} {_RELATIONS[word]} 0."
         )
+    if isinstance(one, EventDeclaration):
+        return f"{name} is an event, which is told to ol.integrate(...); drop it."
     return f"{name} is a {type(one).__name__}; {_MADE_WITH[word]}."
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from optlayers.errors import DeclarationError
-from optlayers.modeling.capture import Captures, lookup, referenced
+from optlayers.modeling.capture import Captures, lookup, mentions, referenced
 from optlayers.modeling.field_kinds import Parameter, Variable
 from optlayers.modeling.problem import declare
 from optlayers.modeling.verbs import minimize
@@ -153,3 +153,30 @@ def test_a_rebound_global_is_traced_anew():
     nets[0] = nn.Linear(2, 2)
     assert problem.trace() is not first
     assert problem.trace().captured == {"nets_0": nets[0]}
+
+
+def test_an_object_is_mentioned_as_a_global_an_attribute_or_in_a_closure():
+    holder = {"net": GLOBAL_NET}
+    planner = Planner()
+
+    def by_closure(p):
+        return planner.net(p)
+
+    assert mentions(through_a_function, GLOBAL_NET)
+    assert mentions(lambda p: through_a_function(p), GLOBAL_NET)
+    assert mentions(by_closure, planner.net)
+    assert mentions(planner.extra, planner.heads)
+    assert not mentions(lambda p: holder["net"](p), GLOBAL_NET)
+    assert not mentions(lambda p: p.GLOBAL_NET, GLOBAL_NET)
+    assert not mentions(GLOBAL_NET, GLOBAL_NET)
+
+
+def test_functions_that_call_each_other_are_looked_into_once():
+    def even(n):
+        return n == 0 or odd(n - 1)
+
+    def odd(n):
+        return n != 0 and even(n - 1)
+
+    assert not mentions(even, GLOBAL_NET)
+    assert mentions(even, odd)

@@ -307,6 +307,7 @@ FIELDS = [
     (lambda x=State(), s=Time(), t=Time(): integrate(der(x) == s), "s and t are both"),
     (lambda x=State(), times=Parameter(): integrate(der(x) == x), "reserved name"),
     (lambda x=State(), events=Parameter(): integrate(der(x) == x), "reserved name"),
+    (lambda x=State("times"): integrate(der(x) == x), "the dimension 'times' of x"),
 ]
 
 
@@ -405,7 +406,14 @@ def test_names_are_unique_among_equations_and_events():
     assert "are named event_0" in refusal(body)
 
 
-def test_der_and_event_of_a_system_of_equations_are_refused():
+def test_an_event_of_a_program_is_refused():
+    def body(x=Variable()):
+        return minimize(x**2, stop=event(x))
+
+    assert "stop is an event, which is told to ol.integrate" in refusal(body)
+
+
+def test_a_derivative_of_a_variable_is_refused():
     def body(x=Variable()):
         return solve(der(x) == 1)
 
