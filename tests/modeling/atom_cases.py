@@ -149,6 +149,7 @@ CASES: list[Case] = [
     *_reduced("sum_squares"),
     *_reduced("sum_largest", k=2),
     *_reduced("sum_smallest", k=2),
+    *_all("sum_largest", "any", k=1),
     *_all("sum_largest", "any 5", k=2.5),
     *_reduced("log_sum_exp"),
     *_reduced("geo_mean", "positive"),

@@ -212,7 +212,7 @@ def join_last(x: Tensor, axis: Axis) -> Tensor:
     """The reduced axes moved to the end and joined."""
     axes = reduced_axes(x.ndim, axis)
     kept = [k for k in range(x.ndim) if k not in axes]
-    return x.permute(*kept, *axes).reshape(*(x.shape[k] for k in kept), -1)
+    return x.permute((*kept, *axes)).reshape((*(x.shape[k] for k in kept), -1))
 
 
 def restore_axes(result: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
