@@ -1,7 +1,7 @@
 """Systems of equations: declaration -> a function whose zero is the solution.
 
 Nothing is transformed: the equations are evaluated in torch as they were written, for
-one sample, and mapped over the batch.
+whole batches of samples.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A torch function of one sample's expressions, mapped over a batch of points.
+"""A torch function of one sample's expressions, evaluated for a batch of points.
 
 The unknowns of a sample are one vector z [n]; parameters and learned tensors come in
 one list of inputs, each with the batch axis in front or shared by all samples.
@@ -146,55 +146,53 @@ class SampleFunction:
         Returns:
             [B, m], as many entries as the parts have together.
         """
-
-        def one_sample(z: Tensor, own: list[Tensor]) -> Tensor:
-            return self.of_one(z, own, modules)
-
-        axes = self.axes(inputs)
-        if point.shape[0] == 1:
-            # A batch of one needs no mapping, which costs most of a small call.
-            own = [t if a is None else t[0] for t, a in zip(inputs, axes, strict=True)]
-            return one_sample(point[0], own).unsqueeze(0)
-        mapped = torch.func.vmap(one_sample, (0, axes), randomness="different")
-        return mapped(point, list(inputs))
+        given, captured = self._scope(point, inputs, modules)
+        values, is_batched = self.evaluator.batched(given, captured)
+        parts = []
+        for number, subtracted, shape in self.sides:
+            part = _rows(values[number], is_batched[number], shape)
+            if subtracted is not None:
+                part = part - _rows(values[subtracted], is_batched[subtracted], shape)
+            part = part.to(point.dtype).expand(point.shape[0], *shape)
+            parts.append(part.reshape(point.shape[0], torch.Size(shape).numel()))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def jacobian(
         self, point: Tensor, inputs: Sequence[Tensor], modules: Modules
     ) -> Tensor:
         """dF/dz of a batch, [B, m, n], in a form that all transforms can see."""
 
-        def one_sample(z: Tensor, own: list[Tensor]) -> Tensor:
-            return self.of_one(z, own, modules)
+        def of_batch(z: Tensor) -> Tensor:
+            return self(z, inputs, modules)
 
-        derivative = torch.func.jacrev(one_sample)
-        mapped = torch.func.vmap(
-            derivative, (0, self.axes(inputs)), randomness="different"
-        )
-        return mapped(point, list(inputs))
+        value, products, *_ = torch.func.vjp(of_batch, point)
+        unit = torch.eye(value.shape[1], dtype=value.dtype, device=value.device)
 
-    def axes(self, inputs: Sequence[Tensor]) -> list[int | None]:
-        """The batch axis of each input, 0 or None."""
-        pairs = zip(inputs, self.inputs.ndims, strict=True)
-        return [0 if one.ndim > ndim else None for one, ndim in pairs]
+        def row(cotangent: Tensor) -> Tensor:
+            # As samples are independent, one product serves the batch.
+            (found,) = products(cotangent.expand_as(value))
+            return found
 
-    def of_one(self, z: Tensor, inputs: Sequence[Tensor], modules: Modules) -> Tensor:
-        """The vector of one sample, z [n] -> [m]."""
-        given = dict(self.unknowns.split(z))
-        names = (*self.inputs.parameter_ndims, *self.inputs.learned_ndims)
+        return torch.func.vmap(row, randomness="different")(unit).movedim(0, 1)
+
+    def _scope(
+        self, point: Tensor, inputs: Sequence[Tensor], modules: Modules
+    ) -> tuple[dict[str, Tensor], dict[str, nn.Module | Tensor]]:
+        """The values of fields, and those of what is captured."""
+        given = self.unknowns.split(point)
         captured: dict[str, nn.Module | Tensor] = dict(modules)
-        for name, value in zip(names, inputs, strict=True):
-            if name in self.inputs.parameter_ndims:
-                given[name] = value
-            else:
-                captured[name] = value
-        values = self.evaluator(given, captured)
-        parts = []
-        for number, subtracted, shape in self.sides:
-            part = values[number]
-            if subtracted is not None:
-                part = part - values[subtracted]
-            parts.append(part.to(z.dtype).expand(shape).reshape(-1))
-        return torch.cat(parts)
+        count = len(self.inputs.parameter_ndims)
+        given.update(zip(self.inputs.parameter_ndims, inputs[:count], strict=True))
+        captured.update(zip(self.inputs.learned_ndims, inputs[count:], strict=True))
+        return given, captured
+
+
+def _rows(value: Tensor, is_batched: bool, shape: tuple[int, ...]) -> Tensor:
+    """A value that broadcasts against [B, *shape], its own axes the last ones."""
+    if not is_batched:
+        return value
+    missing = len(shape) - value.ndim + 1
+    return value[(slice(None), *[None] * missing)] if missing else value
 
 
 def _functions(outputs: Sequence[Expression]) -> Iterator[Callable[..., Any]]:

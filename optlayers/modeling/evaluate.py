@@ -1,11 +1,10 @@
-"""Values of expressions: a straight line of torch calls for one sample.
+"""Values of expressions: a straight line of torch calls, for one sample or a batch.
 
-What several outputs share is computed once. The caller maps it over the batch.
+What several outputs share is computed once.
 """
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +12,27 @@ from torch import Tensor, nn
 
 from optlayers.errors import DeclarationError
 from optlayers.modeling.atoms import ATOMS
+from optlayers.modeling.atoms.shapes import Shape
+from optlayers.modeling.batched import Batched, BatchProgram
 from optlayers.modeling.capture import lookup
 from optlayers.modeling.expressions import Expression
-from optlayers.modeling.foreign import fill
 from optlayers.modeling.inference import located_at
+from optlayers.modeling.lines import (
+    AtomLine,
+    ConstantLine,
+    FieldLine,
+    LearnedLine,
+    Line,
+    ModuleLine,
+    Scope,
+    TorchLine,
+)
 
 Captured = Mapping[str, nn.Module | Tensor]
 
 
 class Evaluator:
-    """Evaluates expressions of parameters and given variables, a sample at a time.
+    """Evaluates expressions of parameters and given variables.
 
     Attributes:
         field_names: the parameters, and variables, that it reads.
@@ -44,7 +54,13 @@ class Evaluator:
         """
         program = _Program(frozenset(variables))
         self._outputs = tuple(program.slot_of(one) for one in outputs)
-        self._lines = tuple(program.lines)
+        self._lines, self._shapes = tuple(program.lines), tuple(program.shapes)
+        self._programs: dict[tuple[bool, ...], BatchProgram] = {}
+        self._reads = tuple(
+            (slot, len(self._shapes[slot]))
+            for slot, one in enumerate(self._lines)
+            if isinstance(one, FieldLine | LearnedLine)
+        )
         self.field_names = program.field_names()
         self.captured_names = program.captured_names()
 
@@ -60,11 +76,42 @@ class Evaluator:
         Returns:
             One tensor per output, of the output's shape.
         """
-        scope = _Scope(values, captured, self._reference(values, captured))
+        scope = Scope(values, captured, self._reference(values, captured))
         results: list[Any] = []
         for line in self._lines:
             results.append(line.run(scope, [results[slot] for slot in line.slots]))
         return [results[slot] for slot in self._outputs]
+
+    def batched(self, values: Mapping[str, Tensor], captured: Captured) -> Batched:
+        """Evaluate a batch at once, each value [B, *shape] or [*shape] for all samples.
+
+        Args:
+            values: tensor of each field.
+            captured: parameter or module of each captured name.
+
+        Returns:
+            One tensor per output, [B, *shape], or [*shape] where nothing that it
+            depends on is batched, and which of the two.
+        """
+        scope = Scope(values, captured, self._reference(values, captured))
+        key = tuple(self._is_batched(scope, *one) for one in self._reads)
+        program = self._programs.get(key)
+        if program is None:
+            program = self._program(key)
+            self._programs[key] = program
+        return program(scope)
+
+    def _is_batched(self, scope: Scope, slot: int, ndim: int) -> bool:
+        return self._lines[slot].run(scope, ()).ndim > ndim
+
+    def _program(self, batched: Sequence[bool]) -> BatchProgram:
+        own = {slot for (slot, _), one in zip(self._reads, batched, strict=True) if one}
+        flags = [slot in own for slot in range(len(self._lines))]
+        return BatchProgram(self._lines, self._shapes, self._outputs, flags)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is made again when it is needed."""
+        return {**self.__dict__, "_programs": {}}
 
     def _reference(self, values: Mapping[str, Tensor], captured: Captured) -> Tensor:
         """A tensor whose dtype and device the constants take."""
@@ -79,90 +126,24 @@ class Evaluator:
         return torch.zeros(())
 
 
-class _Scope(NamedTuple):
-    """What the lines of one evaluation may read."""
-
-    values: Mapping[str, Tensor]
-    captured: Captured
-    reference: Tensor
-
-
-class _Field(NamedTuple):
-    name: str
-    slots: tuple[int, ...] = ()
-
-    def run(self, scope: _Scope, given: list[Any]) -> Any:
-        return scope.values[self.name]
-
-
-class _Learned(NamedTuple):
-    name: str
-    slots: tuple[int, ...] = ()
-
-    def run(self, scope: _Scope, given: list[Any]) -> Any:
-        value = lookup(scope.captured, self.name)
-        return value.to(dtype=scope.reference.dtype, device=scope.reference.device)
-
-
-class _Constant(NamedTuple):
-    value: Tensor
-    slots: tuple[int, ...] = ()
-
-    def run(self, scope: _Scope, given: list[Any]) -> Any:
-        if not self.value.is_floating_point():
-            return self.value.to(device=scope.reference.device)
-        return self.value.to(dtype=scope.reference.dtype, device=scope.reference.device)
-
-
-class _ModuleCall(NamedTuple):
-    name: str
-    arguments: Any
-    keywords: Any
-    slots: tuple[int, ...]
-
-    def run(self, scope: _Scope, given: list[Any]) -> Any:
-        module = lookup(scope.captured, self.name)
-        return module(*fill(self.arguments, given), **fill(self.keywords, given))
-
-
-class _TorchCall(NamedTuple):
-    function: Callable[..., Any]
-    arguments: Any
-    keywords: Any
-    slots: tuple[int, ...]
-
-    def run(self, scope: _Scope, given: list[Any]) -> Any:
-        return self.function(*fill(self.arguments, given), **fill(self.keywords, given))
-
-
-class _AtomCall(NamedTuple):
-    function: Callable[..., Any]
-    slots: tuple[int, ...]
-
-    def run(self, scope: _Scope, given: list[Any]) -> Any:
-        return self.function(*given)
-
-
-_Line = _Field | _Learned | _Constant | _ModuleCall | _TorchCall | _AtomCall
-
-
 class _Program:
     """Lines in an order in which each reads only earlier ones."""
 
     def __init__(self, variables: frozenset[str]) -> None:
         self.variables = variables
-        self.lines: list[_Line] = []
+        self.lines: list[Line] = []
+        self.shapes: list[Shape] = []
         self._slots: dict[Hashable, int] = {}
         self._known: dict[int, int] = {}
 
     def field_names(self) -> tuple[str, ...]:
         """Fields that are read, each once."""
-        return tuple(one.name for one in self.lines if isinstance(one, _Field))
+        return tuple(one.name for one in self.lines if isinstance(one, FieldLine))
 
     def captured_names(self) -> tuple[str, ...]:
         """Captured parameters and modules that are read, each once."""
         found = (
-            one.name for one in self.lines if isinstance(one, _Learned | _ModuleCall)
+            one.name for one in self.lines if isinstance(one, LearnedLine | ModuleLine)
         )
         return tuple(dict.fromkeys(found))
 
@@ -190,13 +171,13 @@ class _Program:
         if one.is_staged or self._is_unknown(one):
             raise DeclarationError(located_at(one, "it has no value before the solve."))
         if one.name in ("torch", "module"):
-            slot = self._add(id(one.options["arguments"]), _call(one, slots))
+            slot = self._add(id(one.options["arguments"]), _call(one, slots), one.shape)
             output = one.options["output"]
             if output is None:
                 return slot
-            pick = _AtomCall(partial(_pick, output), (slot,))
-            return self._add(("output", slot, output), pick)
-        return self._add(_key(one, slots), _line(one, slots))
+            pick = AtomLine("output", _pick, {"output": output}, (slot,))
+            return self._add(("output", slot, output), pick, one.shape)
+        return self._add(_key(one, slots), _line(one, slots), one.shape)
 
     def _is_unknown(self, one: Expression) -> bool:
         """Whether it is a variable without a value; its terms are met before a term."""
@@ -204,35 +185,36 @@ class _Program:
             return False
         return one.options["field"].name not in self.variables
 
-    def _add(self, key: Hashable, line: _Line) -> int:
+    def _add(self, key: Hashable, line: Line, shape: Shape) -> int:
         found = self._slots.get(key)
         if found is None:
             found = self._slots[key] = len(self.lines)
             self.lines.append(line)
+            self.shapes.append(shape)
         return found
 
 
-def _line(one: Expression, slots: tuple[int, ...]) -> _Line:
+def _line(one: Expression, slots: tuple[int, ...]) -> Line:
     options = one.options
     if one.name == "field":
-        return _Field(options["field"].name)
+        return FieldLine(options["field"].name)
     if one.name == "learned":
-        return _Learned(options["name"])
+        return LearnedLine(options["name"])
     if one.name == "constant":
-        return _Constant(options["value"])
+        return ConstantLine(options["value"])
     if one.name == "pattern":
-        return _AtomCall(options["pattern"].scatter, slots)
+        return AtomLine(one.name, options["pattern"].scatter, {}, slots)
     if one.name == "index":
         index = tuple(_index_entry(entry) for entry in options["index"])
-        return _AtomCall(partial(_entry_of, index), slots)
-    return _AtomCall(partial(ATOMS[one.name].torch_function, **options), slots)
+        return AtomLine(one.name, _entry_of, {"index": index}, slots)
+    return AtomLine(one.name, ATOMS[one.name].torch_function, options, slots)
 
 
-def _call(one: Expression, slots: tuple[int, ...]) -> _Line:
+def _call(one: Expression, slots: tuple[int, ...]) -> Line:
     arguments, keywords = one.options["arguments"], one.options["keywords"]
     if one.name == "module":
-        return _ModuleCall(one.options["name"], arguments, keywords, slots)
-    return _TorchCall(one.options["function"], arguments, keywords, slots)
+        return ModuleLine(one.options["name"], arguments, keywords, slots)
+    return TorchLine(one.options["function"], arguments, keywords, slots)
 
 
 def _key(one: Expression, slots: tuple[int, ...]) -> Hashable:
@@ -261,9 +243,9 @@ def _index_entry(entry: Any) -> Any:
     return torch.from_numpy(entry) if isinstance(entry, np.ndarray) else entry
 
 
-def _entry_of(index: tuple[Any, ...], value: Tensor) -> Tensor:
+def _entry_of(value: Tensor, index: tuple[Any, ...]) -> Tensor:
     return value[index]
 
 
-def _pick(output: int, values: Any) -> Any:
+def _pick(values: Any, output: int) -> Any:
     return values[output]
