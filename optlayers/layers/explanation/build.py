@@ -14,6 +14,7 @@ from optlayers.interfaces import Kind
 from optlayers.layers.explanation.data import Explanation
 from optlayers.layers.routes import Template, route_of
 from optlayers.modeling.declaration import Declaration
+from optlayers.modeling.goals import NOT_OPTIMIZED
 
 if TYPE_CHECKING:
     from optlayers.layers.problem import Problem
@@ -67,7 +68,7 @@ def _lowered(template: Template) -> LoweredProgram | None:
 
 
 def _parts(declaration: Declaration, is_geometric: bool) -> tuple[Part, ...]:
-    if declaration.sense == "solve":
+    if declaration.sense in NOT_OPTIMIZED:
         # Equations are evaluated as they stand: convexity is not asked of them.
         return ()
     if not is_geometric:
