@@ -15,6 +15,7 @@ from optlayers.modeling.capture import lookup, referenced
 from optlayers.modeling.evaluate import Evaluator
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
+from optlayers.modeling.foreign import BatchFunction
 
 Modules = Mapping[str, nn.Module]
 
@@ -204,7 +205,9 @@ def _functions(outputs: Sequence[Expression]) -> Iterator[Callable[..., Any]]:
             continue
         seen.add(one)
         if one.name == "torch":
-            yield one.options["function"]
+            function = one.options["function"]
+            is_smooth = isinstance(function, BatchFunction)
+            yield function.function if is_smooth else function
         pending.extend(one.arguments)
 
 

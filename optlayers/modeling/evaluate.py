@@ -213,7 +213,8 @@ def _line(one: Expression, slots: tuple[int, ...]) -> Line:
 def _call(one: Expression, slots: tuple[int, ...]) -> Line:
     arguments, keywords = one.options["arguments"], one.options["keywords"]
     if one.name == "module":
-        return ModuleLine(one.options["name"], arguments, keywords, slots)
+        name, is_smooth = one.options["name"], one.options["is_smooth"]
+        return ModuleLine(name, is_smooth, arguments, keywords, slots)
     return TorchLine(one.options["function"], arguments, keywords, slots)
 
 

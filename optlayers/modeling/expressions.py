@@ -18,7 +18,7 @@ from optlayers.modeling.atoms import ATOMS, translate
 from optlayers.modeling.constants import check_constant, constant_tensor, sign_of
 from optlayers.modeling.constraints import Between, Constraint
 from optlayers.modeling.fields import Field
-from optlayers.modeling.foreign import Likeness, record
+from optlayers.modeling.foreign import BatchModule, Likeness, record
 from optlayers.modeling.indexing import Step, index_entries, select
 from optlayers.modeling.inference import (
     describe,
@@ -61,8 +61,8 @@ class Expression(Algebra):
         unstaged, [length, *shape]; "total" {}, unstaged; "der" {} and "first" {}, the
         rate and the initial value of a State in a differential equation; "torch"
         {function, arguments, keywords, output, dtype}; "module" {name, module,
-        arguments, keywords, output, dtype}; "assert" {attribute: nonneg, nonpos, pos
-        or psd}.
+        is_smooth, arguments, keywords, output, dtype}; "assert" {attribute: nonneg,
+        nonpos, pos or psd}.
         `output` is the position in a returned tuple, or None.
 
     Attributes:
@@ -340,7 +340,9 @@ def call_opaque(function: Any, values: tuple, named: dict[str, Any]) -> Any:
 
 def call_module(module: nn.Module, values: tuple, named: dict[str, Any]) -> Any:
     """The node of a module called on expressions, recorded whole."""
-    options = {"name": captured_name(module), "module": module}
+    is_smooth = isinstance(module, BatchModule)
+    own = module.module if is_smooth else module
+    options = {"name": captured_name(own), "module": own, "is_smooth": is_smooth}
     return _called("module", options, module, values, named)
 
 

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, update_wrapper
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from optlayers.errors import DeclarationError, ShapeError
 from optlayers.modeling.algebra import Algebra
@@ -55,6 +56,77 @@ def _take(template: Any, taken: list[Any]) -> Any:
     if isinstance(template, dict):
         return {key: _take(one, taken) for key, one in template.items()}
     return template
+
+
+# ---- functions of batches ------------------------------------------------------------
+
+
+class BatchFunction:
+    """A function of batches, called with one sample as a batch of one.
+
+    Attributes:
+        function: takes tensors [B, *shape] and returns such.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        update_wrapper(self, function)
+        self.function = function
+
+    def __call__(self, *values: Any, **named: Any) -> Any:
+        """What one sample becomes."""
+        return of_one_sample(self.function, values, named)
+
+
+class BatchModule(nn.Module):
+    """A module of batches, called with one sample as a batch of one.
+
+    Attributes:
+        module: takes tensors [B, *shape] and returns such.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *values: Any, **named: Any) -> Any:
+        """What one sample becomes."""
+        return of_one_sample(self.module, values, named)
+
+
+def of_one_sample(
+    function: Callable[..., Any], values: Any, named: Any, rows: int = 1
+) -> Any:
+    """What a function of batches makes of one sample.
+
+    Args:
+        function: takes and returns tensors with the batch axis in front.
+        values: its arguments for one sample.
+        named: its named arguments.
+        rows: how often the sample is repeated.
+
+    Raises:
+        ShapeError: a result has no batch axis in front.
+    """
+
+    def repeated(value: Any) -> Any:
+        is_tensor = isinstance(value, Tensor)
+        return value.expand(rows, *value.shape) if is_tensor else value
+
+    def first(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if value.shape[:1] != (rows,):
+            raise ShapeError(
+                f"it returns {list(value.shape)} for a batch of {rows} samples, and "
+                "ol.smooth takes functions of batches: [B, ...] in and out"
+            )
+        return value[0]
+
+    values, named = tree_map(repeated, (tuple(values), dict(named)))
+    return tree_map(first, function(*values, **named))
+
+
+# ---- a call recorded -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -104,7 +176,7 @@ def record(
     dtype, device = torch.get_default_dtype(), None
     if isinstance(function, nn.Module):
         dtype, device = _home(function)
-    shown = getattr(function, "__name__", type(function).__name__)
+    shown = _name(function)
     try:
         returned = _try_call(function, template, nodes, dtype, device)
     except ShapeError as reason:
@@ -128,11 +200,27 @@ def _try_call(
             torch.empty(one.shape, dtype=_dtype_of(one, dtype), device=device)
             for one in nodes
         ]
+        arguments, keywords = fill(template[0], values), fill(template[1], values)
         try:
-            returned = function(*fill(template[0], values), **fill(template[1], values))
+            returned = _tried(function, arguments, keywords)
         except (RuntimeError, ValueError, TypeError, IndexError) as reason:
             raise ShapeError(_first_sentence(reason)) from None
     return _likeness(returned)
+
+
+def _tried(function: Callable[..., Any], values: Any, named: Any) -> Any:
+    # Of two samples, as a missing batch axis of size one would not be missed.
+    if isinstance(function, BatchFunction):
+        return of_one_sample(function.function, values, named, rows=2)
+    if isinstance(function, BatchModule):
+        return of_one_sample(function.module, values, named, rows=2)
+    return function(*values, **named)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    if isinstance(function, BatchModule):
+        function = function.module
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _without_effects(module: nn.Module) -> nn.Module:

@@ -14,6 +14,7 @@ from optlayers.modeling.expressions import (
     call_opaque,
     relate,
 )
+from optlayers.modeling.foreign import BatchFunction, BatchModule
 from optlayers.modeling.inference import describe, located, shape_error
 from optlayers.modeling.origin import Origin
 from optlayers.modeling.relations import member
@@ -121,26 +122,30 @@ def psd_matrix(expression: Any) -> Expression:
 def smooth(function: Callable[..., Any] | nn.Module) -> Callable[..., Any]:
     """Take a function or module as it is, one node, without looking inside.
 
+    It is called for whole batches, so it need not run under `torch.func.vmap`.
+
     Args:
-        function: takes and returns tensors of one sample. A function may branch on
-            shapes; it must run under `torch.func.vmap`.
+        function: takes tensors [B, *shape], of which a sample in the declaration has
+            [*shape], and returns one or several such; row i of what it returns
+            depends on row i alone. It may branch on shapes.
 
     Raises:
         DeclarationError: not callable.
 
     Example:
-        drag = ol.smooth(lambda v: torch.where(v > 0, v**2, 0 * v))
+        drag = ol.smooth(lambda v: v * v.norm(dim=-1, keepdim=True))
     """
     if isinstance(function, nn.Module):
-        return function
+        return BatchModule(function)
     if not callable(function):
         raise DeclarationError(
             f"ol.smooth takes a function or module, not {type(function).__name__}."
         )
+    taken = BatchFunction(function)
 
     @wraps(function)
     def opaque(*values: Any, **named: Any) -> Any:
-        return call_opaque(function, values, named)
+        return call_opaque(taken, values, named)
 
     return opaque
 

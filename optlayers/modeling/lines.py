@@ -11,11 +11,16 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from optlayers.modeling.atoms import ATOMS
-from optlayers.modeling.atoms.batch_rules import BATCH_RULES, Node, elementwise
+from optlayers.modeling.atoms.batch_rules import (
+    BATCH_RULES,
+    Node,
+    elementwise,
+    repeated,
+)
 from optlayers.modeling.atoms.shapes import Shape
 from optlayers.modeling.batch_calls import acts_on_last_axes, batched_call, filled
 from optlayers.modeling.capture import lookup
-from optlayers.modeling.foreign import Slot, fill
+from optlayers.modeling.foreign import BatchFunction, Slot, fill, of_one_sample
 
 
 class Scope(NamedTuple):
@@ -132,6 +137,9 @@ class TorchLine(NamedTuple):
     def for_batch(self, operands: Operands, shape: Shape) -> Run:
         """How it runs where some operands are batched, as of an atom."""
         template = (self.arguments, self.keywords)
+        if isinstance(self.function, BatchFunction):
+            call = filled(self.function.function, template)
+            return lambda _, given: call(*repeated(given, operands.batched))
         node = Node(filled(self.function, template), {}, *operands, shape)
         found = batched_call(self.function, template, node)
         if found is None:
@@ -140,9 +148,10 @@ class TorchLine(NamedTuple):
 
 
 class ModuleLine(NamedTuple):
-    """A module called whole."""
+    """A module called whole, for batches if it `is_smooth`."""
 
     name: str
+    is_smooth: bool
     arguments: Any
     keywords: Any
     slots: tuple[int, ...]
@@ -150,10 +159,15 @@ class ModuleLine(NamedTuple):
     def run(self, scope: Scope, given: Sequence[Any]) -> Any:
         """The value of one sample."""
         module = lookup(scope.captured, self.name)
-        return module(*fill(self.arguments, given), **fill(self.keywords, given))
+        arguments, keywords = fill(self.arguments, given), fill(self.keywords, given)
+        if self.is_smooth:
+            return of_one_sample(module, arguments, keywords)
+        return module(*arguments, **keywords)
 
     def for_batch(self, operands: Operands, shape: Shape) -> Run:
         """How it runs where some operands are batched, as of an atom."""
+        if self.is_smooth:
+            return self._on_batches(operands)
         mapped = over_rows(self.run, operands.batched)
         is_plain = tuple(self.arguments) == (Slot(0),) and not self.keywords
         if not is_plain or not operands.shapes[0]:
@@ -164,6 +178,14 @@ class ModuleLine(NamedTuple):
             module = lookup(scope.captured, self.name)
             known = acts_on_last_axes(module)
             return module(given[0]) if known else mapped(scope, given)
+
+        return run
+
+    def _on_batches(self, operands: Operands) -> Run:
+        def run(scope: Scope, given: Sequence[Any]) -> Any:
+            rows = repeated(given, operands.batched)
+            module = lookup(scope.captured, self.name)
+            return module(*fill(self.arguments, rows), **fill(self.keywords, rows))
 
         return run
 

@@ -53,7 +53,7 @@ def test_several_outputs_come_from_one_call():
 
     def split(p):
         calls.append(p.shape)
-        return p[0], p[1]
+        return p[:, 0], p[:, 1]
 
     def body(x=Variable(2), p=Parameter("2 3")):
         return minimize(x @ x), smooth(split)(p)
@@ -61,13 +61,14 @@ def test_several_outputs_come_from_one_call():
     first, second = built(body)
     calls.clear()
     values = Evaluator([first, second])({"p": P}, {})
-    assert calls == [(2, 3)]
+    assert calls == [(1, 2, 3)]
     assert_close(torch.stack(values), P)
 
 
 def test_smooth_functions_may_branch_on_shapes_and_take_constants():
     def padded(p, width):
-        return torch.cat([p, p.new_zeros(width - p.shape[0])]) if width > 2 else p
+        missing = width - p.shape[1]
+        return torch.cat([p, p.new_zeros(len(p), missing)], 1) if missing else p
 
     def body(x=Variable(4), p=Parameter(2)):
         assert padded is not smooth(padded)
@@ -76,6 +77,50 @@ def test_smooth_functions_may_branch_on_shapes_and_take_constants():
     assert_close(value_of(built(body), p=P[0, :2]), torch.cat([P[0, :2], 0 * P[0, :2]]))
     with pytest.raises(DeclarationError, match="takes a function or module, not int"):
         smooth(3)
+
+
+def test_smooth_functions_and_modules_see_the_whole_batch_once():
+    seen = []
+
+    def scaled(p, q):
+        seen.append((p.shape, q.shape))
+        return p * q.norm(dim=1, keepdim=True)
+
+    net = nn.BatchNorm1d(3, affine=False).double()
+
+    def body(x=Variable(2), p=Parameter(3), q=Parameter(2)):
+        return minimize(x @ x), (smooth(scaled)(p, q), smooth(net)(p))
+
+    evaluator = Evaluator(built(body))
+    seen.clear()
+    p, q = torch.randn(5, 3, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+    value, normalized = evaluator.batched({"p": p, "q": q}, {"net": net}).values
+    assert seen == [((5, 3), (5, 2))]
+    assert_close(value, p * 2**0.5)
+    # Of the batch, which no sample alone could tell.
+    assert_close(normalized.mean(0), torch.zeros_like(q[:1]).expand(3))
+
+
+def test_a_smooth_function_that_forgets_the_batch_is_refused():
+    def body(x=Variable(2), p=Parameter(3)):
+        return minimize(x @ x), smooth(lambda v: v.sum())(p)
+
+    with pytest.raises(ShapeError, match=r"returns \[\] for a batch of 2 samples"):
+        built(body)
+
+
+def test_a_smooth_module_is_called_with_a_batch_of_one_for_a_sample():
+    net = nn.BatchNorm1d(3).double().eval()
+    held = smooth(net)
+
+    def body(x=Variable(2), p=Parameter(3)):
+        return minimize(x @ x), held(p)
+
+    node = built(body)
+    assert (node.options["name"], node.shape) == ("held.module", (3,))
+    value = value_of(node, {"held": held}, p=P[0])
+    assert_close(value, net(P[:1])[0])
+    assert_close(held(P[0]), value)
 
 
 def test_modules_are_recorded_whole_under_their_name():
