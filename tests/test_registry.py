@@ -177,3 +177,13 @@ def test_solvers_are_reached_by_kind_and_class_name():
     assert {"Clarabel", "Daqp"} <= set(dir(solvers.convex))
     with pytest.raises(AttributeError, match="it has Clarabel, Daqp"):
         solvers.convex.Clarable  # noqa: B018
+    with pytest.raises(AttributeError, match="it has Anderson, Auto, "):
+        solvers.root.Newtn  # noqa: B018
+
+
+def test_every_built_in_root_solver_is_reached_by_its_class_name():
+    from optlayers import solvers
+
+    made = {type(registry.create("root", name)) for name in registry.names("root")}
+    own = {one for one in made if one.__module__.startswith("optlayers.solvers.root.")}
+    assert own == {getattr(solvers.root, name) for name in dir(solvers.root)}

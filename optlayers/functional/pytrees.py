@@ -15,6 +15,8 @@ from torch.utils import _pytree
 
 from optlayers.errors import ParameterError, ShapeError
 
+_LEAF = _pytree.tree_structure(0.0)
+
 
 @dataclass(frozen=True)
 class Unknowns:
@@ -101,7 +103,44 @@ class Unknowns:
                 self.restore(torch.empty(self.shapes[0])), Tensor
             ):
                 return lambda rows: _checked(function(rows), rows)
-        return lambda rows: self.rows(function(self.restore(rows)))
+        return lambda rows: _of_one_dtype(self.rows(function(self.restore(rows))), rows)
+
+    def broadcast(self, value: Any) -> Tensor:
+        """Numbers for the unknowns, as they lie in a row: [n], or [B, n].
+
+        Args:
+            value: a number for all unknowns, a tensor [n] or [*batch, n], or, of a
+                pytree as start, the same pytree, each tensor like that of the start or
+                without the batch.
+
+        Raises:
+            ShapeError: it is none of these.
+        """
+        one = (self.size,)
+        all_rows = (*self.batch_shape, self.size)
+        if self.structure == _pytree.tree_structure(value) != _LEAF:
+            return self._broadcast_tree(value)
+        given = torch.as_tensor(value)
+        if given.ndim == 0 or given.shape == one:
+            return given.expand(one)
+        if given.shape == all_rows:
+            return given.reshape(self.batch_size, self.size)
+        raise ShapeError(
+            f"{list(given.shape)} is neither {list(one)} nor {list(all_rows)}, "
+            "as the unknowns are."
+        )
+
+    def _broadcast_tree(self, value: Any) -> Tensor:
+        parts = []
+        for leaf, shape in zip(_pytree.tree_leaves(value), self.shapes, strict=True):
+            given = torch.as_tensor(leaf)
+            if given.shape not in ((), shape, shape[1:]):
+                raise ShapeError(
+                    f"{list(given.shape)} is neither {list(shape[1:])} nor "
+                    f"{list(shape)}, as the unknowns are."
+                )
+            parts.append(given.expand(shape).reshape(self.batch_size, -1))
+        return torch.cat(parts, 1)
 
     def _sizes(self) -> list[int]:
         batch = len(self.batch_shape)
@@ -114,6 +153,15 @@ def _checked(value: Any, rows: Tensor) -> Tensor:
         raise ShapeError(
             f"the function returned {shown} for unknowns {list(rows.shape)}; it must "
             "return the same form, one equation for each unknown."
+        )
+    return _of_one_dtype(value, rows)
+
+
+def _of_one_dtype(value: Tensor, rows: Tensor) -> Tensor:
+    if value.dtype != rows.dtype:
+        raise ParameterError(
+            f"the function returned {value.dtype} for unknowns of {rows.dtype}: what "
+            "it closes over must have the dtype of start."
         )
     return value
 

@@ -15,7 +15,7 @@ from optlayers.errors import TransformError
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import accepted_solver
 from optlayers.functional.pytrees import Unknowns
-from optlayers.functional.root_choices import TOLERANCES
+from optlayers.functional.root_choices import TOLERANCES, checked_bounds
 from optlayers.functional.root_gradients import (
     Search,
     check_solver,
@@ -45,8 +45,8 @@ def root(
     on_failure: OnFailure = "raise",
     order: int = 1,
     gradient: str = "exact",
-    lower: Tensor | None = None,
-    upper: Tensor | None = None,
+    lower: Any = None,
+    upper: Any = None,
 ) -> Solution:
     """Find z with residual(z) = 0.
 
@@ -69,7 +69,8 @@ def root(
             "dense", "gmres", "bicgstab", "normal_cg", "least_squares" (dense, minimum
             norm where the Jacobian is singular). Or "unrolled", to compare with: the
             derivative of the steps that "newton" took, given as solver.
-        lower: bounds that choose among several roots, [n] or [*batch, n].
+        lower: bounds that choose among several roots: a number, [n] or [*batch, n];
+            with a pytree as start also the same pytree, with or without the batch.
         upper: likewise.
 
     Returns:
@@ -77,16 +78,17 @@ def root(
         differentiable in every tensor that `residual` closes over, modules included.
 
     Raises:
-        ShapeError: the function does not return the form of start.
-        ParameterError: an option out of its range.
+        ShapeError: the function, or a bound, does not have the form of start.
+        ParameterError: an option out of its range, or another dtype than that of start.
         SolveError: samples have no root that was found (`on_failure="raise"`).
         SingularError: a derivative is needed where the Jacobian is singular.
         TransformError: called inside `torch.func` or `torch.compile`.
     """
     unknowns = Unknowns.of(start)
+    low, high = checked_bounds(unknowns, start, lower, upper)
     program = RootProgram(
         unknowns.wrapped(residual), unknowns.batch_size, unknowns.size,
-        lower=_bound(unknowns, lower), upper=_bound(unknowns, upper),
+        lower=low, upper=high,
     )  # fmt: skip
     options = SolveOptions(
         solver=solver, tolerance=tolerance, on_failure=on_failure, order=order,
@@ -213,13 +215,3 @@ def _failure(
 
     advice = dict.fromkeys(Status, _ADVICE)
     return report(name, found.status, {}, batch, detail, advice)
-
-
-def _bound(unknowns: Unknowns, bound: Tensor | None) -> Tensor | None:
-    if bound is None or bound.ndim < 2:
-        return bound
-    return (
-        bound.detach()
-        .expand(*unknowns.batch_shape, unknowns.size)
-        .reshape(unknowns.batch_size, unknowns.size)
-    )

@@ -1,15 +1,57 @@
-"""What every face of root finding decides alike: tolerance, and singular Jacobians."""
+"""What root finding decides: tolerance, bounds, what to do where J is singular."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from optlayers.errors import SingularError
+from optlayers.errors import ParameterError, ShapeError, SingularError
 from optlayers.functional.options import SolveOptions
+from optlayers.functional.pytrees import Unknowns
 
 # Residuals that count as zero, an absolute size: about 1e6 roundings of numbers near 1
 # in float64, 100 in float32.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 LISTED_SAMPLES = 5
+
+
+def checked_bounds(
+    unknowns: Unknowns, start: Any, lower: Any, upper: Any
+) -> tuple[Tensor | None, Tensor | None]:
+    """The bounds of a search as they lie in a row, [n] or [B, n] each; None if none.
+
+    Args:
+        unknowns: the form of the start.
+        start: whose dtype and device the bounds take.
+        lower: as of `Unknowns.broadcast`, or None.
+        upper: likewise.
+
+    Raises:
+        ShapeError: a bound is not of the form of the unknowns.
+        ParameterError: a bound is NaN, or lower lies above upper.
+    """
+    like = unknowns.rows(start)
+    low = _bound(unknowns, "lower", lower, like)
+    high = _bound(unknowns, "upper", upper, like)
+    if low is not None and high is not None and bool((low > high).any()):
+        above = (low - high).max()
+        raise ParameterError(
+            f"lower lies above upper, by up to {float(above):.1e}; no point is "
+            "within both."
+        )
+    return low, high
+
+
+def _bound(unknowns: Unknowns, name: str, given: Any, like: Tensor) -> Tensor | None:
+    if given is None:
+        return None
+    try:
+        bound = unknowns.broadcast(given).detach().to(like)
+    except ShapeError as error:
+        raise ShapeError(f"{name}: {error}") from None
+    if bool(bound.isnan().any()):
+        raise ParameterError(f"{name} holds NaN; give -inf or inf where none is meant.")
+    return bound
 
 
 def refuse_singular(name: str, condition: Tensor, options: SolveOptions) -> None:

@@ -231,6 +231,62 @@ def test_bad_options_are_named(change, error, words):
         root(lambda x: x - 1, zeros(1, 2), **change)
 
 
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"lower": 0},
+        {"lower": torch.zeros(2)},
+        {"lower": [0.0, 0.0]},
+        {"lower": zeros(3, 2), "upper": torch.full((3, 2), 9)},
+    ],
+)
+def test_bounds_are_numbers_or_of_the_form_of_the_unknowns(bounds):
+    found = root(lambda x: x * x - 4, zeros(3, 2) + 0.1, **bounds)
+    assert_close(found.value, zeros(3, 2) + 2)
+
+
+@pytest.mark.parametrize(
+    "below", [{"x": 0, "y": 1}, {"x": zeros(2), "y": zeros(2, 2, 2) + 1}]
+)
+def test_bounds_of_a_pytree_are_a_pytree(below):
+    start = {"x": zeros(2), "y": zeros(2, 2, 2)}
+
+    def product(z):
+        return {"x": z["x"] ** 2 - 4, "y": z["y"] ** 2 - 9}
+
+    found = root(product, start, lower=below)
+    assert_close(found.value["x"], zeros(2) + 2)
+    assert_close(found.value["y"], zeros(2, 2, 2) + 3)
+
+
+def test_bounds_keep_single_precision():
+    found = root(lambda x: x * x - 4, torch.ones(1, 1), lower=zeros(1))
+    assert found.value.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("bounds", "error", "words"),
+    [
+        ({"lower": zeros(3)}, ShapeError, r"lower: \[3\] is neither \[2\]"),
+        ({"upper": zeros(2, 1)}, ShapeError, r"upper: .* nor \[1, 2\]"),
+        ({"lower": 1, "upper": 0}, ParameterError, "by up to 1.0e"),
+        ({"lower": math.nan}, ParameterError, "lower holds NaN"),
+    ],
+)
+def test_bad_bounds_are_named(bounds, error, words):
+    with pytest.raises(error, match=words):
+        root(lambda x: x - 1, zeros(1, 2), **bounds)
+
+
+@pytest.mark.parametrize("start", [zeros(1, 2), {"x": zeros(1, 2)}])
+def test_another_precision_than_that_of_the_start_is_named(start):
+    def single(z):
+        return {"x": z["x"].float()} if isinstance(z, dict) else z.float()
+
+    with pytest.raises(ParameterError, match="float32 for unknowns"):
+        root(single, start)
+
+
 def test_too_few_equations_are_named():
     with pytest.raises(ShapeError, match=r"\[1, 1\].*\[1, 2\]"):
         root(lambda x: x[:, :1], zeros(1, 2))
