@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from optlayers.modeling.atoms.batch_rules import Batched, Node, elementwise
+from optlayers.modeling.atoms import signals
+from optlayers.modeling.atoms.batch_rules import (
+    Batched,
+    Node,
+    elementwise,
+    on_repeated,
+)
 from optlayers.modeling.foreign import Slot, fill
 
 Template = tuple[Any, Any]
@@ -54,6 +60,11 @@ def _along_axis(
     return partial(function, **given)
 
 
+def _with_batch_axis(_: Any, __: Template, node: Node) -> Batched:
+    """Of functions that take a batch in front of all their operands."""
+    return on_repeated(node, lambda tensors: node.function(*tensors))
+
+
 def filled(function: Callable[..., Any], template: Template) -> Callable[..., Any]:
     """The function of a call's operands alone."""
     positional, named = template
@@ -91,7 +102,7 @@ _RULES: Mapping[Any, Callable[[Any, Template, Node], Batched | None]] = {
     for rule, names in _NAMES.items()
     for name in names.split()
     for function in _holders_of(name)
-}
+} | dict.fromkeys((signals.hold, signals.interpolate), _with_batch_axis)
 
 
 # ---- modules ---------------------------------------------------------------------

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 import optlayers as ol
 from optlayers.errors import NotConvex, ShapeError
+from optlayers.modeling.evaluate import Evaluator
 from optlayers.modeling.field_kinds import Control, Parameter, State, Time, Variable
 from optlayers.modeling.verbs import minimize
 from tests.modeling.traced import built, value_of
@@ -111,6 +112,28 @@ def test_in_a_declaration_it_is_an_expression_of_that_value(name):
     found = value_of(node, v=values, s=KNOTS, t=torch.tensor(0.7).double())
     assert node.shape == (2,)
     assert_close(found, getattr(ol, name)(values, KNOTS, 1.4))
+
+
+@both
+@pytest.mark.parametrize("shared", ["", "s", "vs", "t", "vst"])
+def test_for_a_batch_it_is_evaluated_at_once(name, shared, monkeypatch):
+    def body(x=Variable(), v=Parameter("k m"), s=Parameter("k"), t=Parameter()):
+        return minimize(x**2), getattr(ol, name)(v, s, 2 * t)
+
+    rows = {
+        "v": values_of((5, 4, 2)),
+        "s": KNOTS + values_of((5, 1), seed=1),
+        "t": torch.linspace(-0.5, 2.0, 5, dtype=torch.float64),
+    }
+    given = {n: one[0] if n in shared else one for n, one in rows.items()}
+    evaluator = Evaluator([built(body, k=4, m=2)])
+    rows = {n: one.expand(rows[n].shape) for n, one in given.items()}
+    samples = [{n: one[k] for n, one in rows.items()} for k in range(5)]
+    apart = torch.stack([evaluator(one, {})[0] for one in samples])
+    monkeypatch.delattr(torch.func, "vmap")
+    (found,), (is_batched,) = evaluator.batched(given, {})
+    assert is_batched == (shared != "vst")
+    assert_close(found, apart if is_batched else apart[0], rtol=0, atol=0)
 
 
 def test_in_a_rate_it_is_data_as_a_function_of_time():
