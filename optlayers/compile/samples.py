@@ -212,6 +212,7 @@ def _functions(outputs: Sequence[Expression]) -> Iterator[Callable[..., Any]]:
 
 
 def _is_foreign(function: Callable[..., Any]) -> bool:
-    """Whether it is no function of torch, so that it may close over tensors."""
+    """Whether it is neither torch's nor ours, so that it may close over tensors."""
     module = getattr(function, "__module__", None) or "torch"
-    return module.partition(".")[0] != "torch"
+    is_ours = module.startswith("optlayers.modeling.")
+    return module.partition(".")[0] != "torch" and not is_ours

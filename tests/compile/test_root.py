@@ -137,3 +137,14 @@ def test_promises_within_equations_are_checked():
     assert any("ol.nonneg" in text for text in texts)
     of_parameter, vouched = template.checked({"w": w}, {})
     assert of_parameter is w and vouched.tolist() == [3.0, 7.0]
+
+
+def test_only_functions_of_the_user_may_close_over_tensors():
+    def data(x=Variable(), v=Parameter(3), t=Parameter()):
+        return solve(torch.sin(x) == ol.hold(v, [0.0, 1.0, 2.0], t))
+
+    def own(x=Variable(), t=Parameter()):
+        return solve(ol.smooth(lambda value: value**3)(x) == t)
+
+    assert not compiled(data).function.inputs.reads_closures
+    assert compiled(own).function.inputs.reads_closures
