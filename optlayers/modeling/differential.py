@@ -150,8 +150,8 @@ def _no_derivative(state: Any, field: BoundField | None) -> str:
     if field is None:
         return (
             f"ol.der takes a State by itself, not {describe(state)}.\n  For a second "
-            "derivative declare the first as a State, ol.der(q) == v; for that of an "
-            "expression differentiate by hand."
+            "derivative declare the first as a State, ol.der(q) == v; state entries "
+            "together, as in ol.der(x) == ol.stack([...])."
         )
     if field.role is Role.STATE:
         return (

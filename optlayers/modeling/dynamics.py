@@ -263,17 +263,19 @@ def _no_equation(one: Constraint) -> str:
 
 
 def _inside(one: Constraint, marks: Sequence[Expression]) -> str:
-    rates = [describe(mark.arguments[0]) for mark in marks if mark.name == "der"]
-    if rates:
+    mark = next((mark for mark in marks if mark.name == "der"), marks[0])
+    state = describe(mark.arguments[0])
+    entries = "\n  The entries are stated together, as in ol.stack([...])."
+    hint = entries if mark.shape else ""
+    if mark.name == "der":
         return (
-            f"{one.name} has ol.der({rates[0]}) inside; solve for der({rates[0]}): it "
-            f"stands alone on one side, as in ol.der({rates[0]}) == f, and nowhere "
-            "else."
+            f"{one.name} has ol.der({state}) inside; solve for der({state}): it "
+            f"stands alone on one side, as in ol.der({state}) == f, and nowhere "
+            f"else.{hint}"
         )
-    state = describe(marks[0].arguments[0])
     return (
         f"{one.name} has {state}.first inside; an initial condition has it alone on "
-        f"one side and parameters on the other, as in {state}.first == x0."
+        f"one side and parameters on the other, as in {state}.first == x0.{hint}"
     )
 
 
@@ -288,8 +290,8 @@ def _algebraic(one: Constraint) -> str:
 def _moving(one: Constraint, state: str, other: Expression) -> str:
     return (
         f"{one.name}: the initial value of {state} is known before anything moves, so "
-        f"{describe(other)} may depend on parameters only, not on states, controls or "
-        "the time."
+        f"{describe(other)} may be built of parameters only, not of states, controls "
+        "or the time."
     )
 
 

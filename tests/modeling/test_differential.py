@@ -345,6 +345,28 @@ def test_a_slice_of_stages_is_refused_where_there_are_none():
     assert "x is a value at one time" in refusal(body, ShapeError)
 
 
+def test_entries_of_a_state_are_stated_together():
+    def rates(x=State(2)):
+        return integrate(der(x)[0] == x[1], x.first == 0)
+
+    def starts(x=State(2)):
+        return integrate(der(x) == x, x.first[1] == 0)
+
+    def inside(x=State(2)):
+        return integrate(der(x[0]) == x[1])
+
+    for body in (rates, starts, inside):
+        assert "ol.stack([...])" in refusal(body)
+
+
+def test_a_rate_may_choose_by_sign():
+    def body(x=State()):
+        return integrate(der(x) == torch.where(torch.gt(x, 0), -x, 2 * x), x.first == 1)
+
+    rates = trace(body).dynamics.rates.values()
+    assert evaluated(rates, x=3.0) == [-3.0] and evaluated(rates, x=-3.0) == [-6.0]
+
+
 def test_an_initial_value_may_not_depend_on_time_or_controls():
     def late(x=State(), t=Time()):
         return integrate(der(x) == 1, x.first == t)
@@ -352,8 +374,8 @@ def test_an_initial_value_may_not_depend_on_time_or_controls():
     def pushed(x=State(), u=Control()):
         return integrate(der(x) == 1, x.first == u)
 
-    assert "t may depend on parameters only" in refusal(late)
-    assert "u may depend on parameters only" in refusal(pushed)
+    assert "t may be built of parameters only" in refusal(late)
+    assert "u may be built of parameters only" in refusal(pushed)
 
 
 def test_promises_of_what_moves_are_refused():
