@@ -19,6 +19,7 @@ from optlayers.implicit.failed import replace_failed
 from optlayers.implicit.transforms import is_transformed
 from optlayers.solution import Status
 from optlayers.solvers.root import opaque
+from optlayers.solvers.root.modules import standalone, tensors_of
 from optlayers.solvers.root.plan import Modules, RootPlan
 from optlayers.solvers.root.run import Found, run
 
@@ -66,12 +67,11 @@ def differentiable_root(
     Raises:
         InvalidDataError, SolveError: samples failed, `on_failure="raise"`.
         SingularError: a derivative is needed where the Jacobian is singular.
-        TransformError: a transform that cannot see modules, or the way the gradient
-            is taken.
+        TransformError: a transform that cannot see the way the gradient is taken.
     """
     is_traced = is_transformed()
     if is_traced:
-        _refuse_transform(plan, modules, options)
+        _refuse_transform(plan, options)
     found = _found(plan, inputs, modules, checked, start, batch_shape)
     ok = found.status == int(Status.SOLVED)
     stats = {
@@ -114,9 +114,17 @@ def _found(
     start: Tensor,
     batch_shape: Sequence[int],
 ) -> Found:
-    """The solve without derivatives; opaque to transforms unless modules are called."""
+    """The solve without derivatives, opaque to transforms.
+
+    Where nothing is transformed, modules are called as they are.
+    """
     if not modules:
-        return opaque.solve(plan, inputs, checked, start, batch_shape)
+        return opaque.solve(plan.handle, inputs, checked, start, batch_shape)
+    if is_transformed():
+        parts = list(modules.values())
+        handle = standalone(plan, tuple(modules), *parts)
+        tensors = [*inputs, *tensors_of(parts)]
+        return opaque.solve(handle, tensors, checked, start, batch_shape)
     given = [one.detach() for one in inputs]
     watched = [one.detach() for one in checked]
     return run(plan, given, modules, watched, start, batch_shape)
@@ -149,14 +157,7 @@ def _needs_gradient(
     return plan.program(inputs, modules, point).residual(point).requires_grad
 
 
-def _refuse_transform(plan: RootPlan, modules: Modules, options: SolveOptions) -> None:
-    if modules:
-        raise TransformError(
-            f"{plan.subject} calls {', '.join(modules)}, whose parameters torch.func "
-            "and torch.compile cannot see through the solve.\n  Give vmap's axis as "
-            "one more batch axis of the parameters; inside compiled code call "
-            "torch.compiler.disable(layer)."
-        )
+def _refuse_transform(plan: RootPlan, options: SolveOptions) -> None:
     if options.gradient not in TRANSFORMABLE:
         raise TransformError(
             f'{plan.subject}: gradient="{options.gradient}" looks at its numbers, '

@@ -95,7 +95,9 @@ class RootRoute:
 
     def prepare(self, options: SolveOptions) -> None:
         """Choose the solver ahead of the first call, which may be a traced one."""
-        self._plan(options, torch.float64)
+        keeps_precision = self.template.function.inputs.keeps_precision
+        for dtype in TOLERANCES if keeps_precision else (torch.float64,):
+            self._plan(options, dtype)
 
     def empty_program(self) -> RootProgram:
         """A program of the right structure; solvers are chosen by structure alone."""

@@ -20,7 +20,6 @@ from optlayers.errors import (
     SingularError,
     SolveError,
     SolverRefused,
-    TransformError,
 )
 from optlayers.interfaces import Kind
 from optlayers.solution import Status
@@ -422,58 +421,3 @@ def test_copies_train_apart_and_pickles_answer_the_same():
     assert not torch.allclose(other(u).z, expected)
     other.load_state_dict(layer.state_dict())
     assert_close(other(u).z, expected)
-
-
-# ---- transforms ----------------------------------------------------------------------
-
-
-def test_vmap_and_jacobians_see_through_the_solve():
-    u, W = weights()
-
-    def z(u):
-        return equilibrium(u, W).z
-
-    assert_close(torch.func.vmap(z)(u), z(u))
-    forward, reverse = torch.func.jacfwd(z)(u[0]), torch.func.jacrev(z)(u[0])
-    expected = torch.autograd.functional.jacobian(z, u[0])
-    assert_close(reverse, expected)
-    assert_close(forward, expected)
-    over_W = torch.func.vmap(lambda W: equilibrium(u, W).z)(torch.stack([W, -W]))
-    assert_close(over_W[1], equilibrium(u, -W).z)
-
-
-def test_hessians_obey_the_order():
-    u, W = weights()
-
-    def total(u, order=2):
-        return equilibrium(u, W, order=order).z.square().sum()
-
-    expected = torch.autograd.functional.hessian(total, u[0])
-    assert_close(torch.func.hessian(total)(u[0]), expected)
-    with pytest.raises(OrderError):
-        torch.func.hessian(lambda u: total(u, 1))(u[0])
-
-
-@pytest.mark.parametrize("on_failure", ["raise", "nan"])
-def test_compiled_code_gives_the_same_values_and_gradients(on_failure):
-    layer = equilibrium.layer(d=3, on_failure=on_failure)
-    u, W = (one.requires_grad_() for one in weights())
-
-    def loss(u, W):
-        return layer(u, W).z.square().sum()
-
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
-    for _ in range(2):
-        value = compiled(u, W)
-        gradients = torch.autograd.grad(value, (u, W))
-        assert_close(value, loss(u, W))
-        assert_close(gradients, torch.autograd.grad(loss(u, W), (u, W)))
-
-
-def test_transforms_of_a_system_with_modules_are_refused_with_the_remedy():
-    layer = learned.layer()
-    with pytest.raises(TransformError, match=r"(?s)calls net.*one more batch axis"):
-        torch.func.vmap(lambda u: layer(u).z)(weights()[0])
-    u, W = weights()
-    with pytest.raises(TransformError, match="gmres"):
-        torch.func.vmap(lambda u: equilibrium(u, W, gradient="gmres").z)(u)

@@ -1,7 +1,6 @@
 """Root finding as one opaque custom operator: tensors in, tensors out, no gradient.
 
-Of systems that call modules, whose tensors are no arguments of the operator, the same
-runs without it, and transforms cannot be applied.
+A system that calls modules takes their tensors as inputs; see `modules.standalone`.
 """
 
 import math
@@ -17,16 +16,16 @@ from optlayers.solvers.root.run import Found, run
 
 
 def solve(
-    plan: RootPlan,
+    plan: int,
     inputs: Sequence[Tensor],
     checked: Sequence[Tensor],
     start: Tensor,
     batch_shape: Sequence[int],
 ) -> Found:
-    """`run` of a system without modules, on detached tensors.
+    """`run` of a system whose tensors are all among its inputs, detached.
 
     Args:
-        plan: how.
+        plan: the handle of a `RootPlan`: how.
         inputs: of the plan's function, each [*shape] (shared) or [B, *shape].
         checked: the tensors that `plan.checks` speak of, in that order.
         start: where the search begins, [B, n].
@@ -37,7 +36,7 @@ def solve(
     """
     own = [one.detach() for one in inputs]
     watched = [one.detach() for one in checked]
-    return Found(*_operator(own, watched, start, plan.handle, list(batch_shape)))
+    return Found(*_operator(own, watched, start, plan, list(batch_shape)))
 
 
 # The keys in force where nothing is transformed, as at the time of this import.

@@ -1,6 +1,6 @@
 """A plan of root finding: everything about a solve that is no tensor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -47,6 +47,8 @@ class RootPlan:
         checks: what the declaration promises of the parameters.
         lower, upper: bounds that choose among several roots, [n] or None.
         handle: the integer that names this plan in this process.
+        standalone: the same plan with the tensors of modules as inputs, by which
+            modules they are.
     """
 
     function: SystemFunction
@@ -61,6 +63,9 @@ class RootPlan:
     lower: Tensor | None = None
     upper: Tensor | None = None
     handle: int = field(init=False)
+    standalone: dict[Hashable, "RootPlan"] = field(
+        init=False, default_factory=dict, repr=False
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "handle", keep(self))

@@ -1,0 +1,143 @@
+"""Systems that call modules, as functions of the modules' tensors too.
+
+An operator that transforms cannot look into must be given every tensor it reads.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from optlayers.solvers.root.plan import Modules, RootPlan, SystemFunction
+
+
+@torch.compiler.assume_constant_result
+def standalone(plan: RootPlan, names: tuple[str, ...], *modules: nn.Module) -> int:
+    """The handle of a plan that takes the tensors of modules as its last inputs.
+
+    Dynamo runs this as it is, at trace time, so it takes modules one by one.
+
+    Args:
+        plan: of the system that calls them; keeps the plan that is made.
+        names: of the modules, as the system knows them.
+        *modules: as many.
+    """
+    shapes = tuple(one.ndim for one in tensors_of(modules))
+    key = (*map(id, modules), *shapes)
+    found = plan.standalone.get(key)
+    if found is None:
+        own = dict(zip(names, modules, strict=True))
+        function = Standalone(plan.function, plan.input_ndims, own)
+        made = replace(plan, function=function, input_ndims=function.input_ndims)
+        found = plan.standalone.setdefault(key, made)
+    return found.handle
+
+
+def tensors_of(modules: Sequence[nn.Module]) -> list[Tensor]:
+    """Parameters and buffers of modules, in the order in which `Standalone` takes them.
+
+    One that stands in two places comes twice, as its places are told apart by name.
+    """
+    return [
+        tensor
+        for module in modules
+        for named in (module.named_parameters, module.named_buffers)
+        for _, tensor in named(remove_duplicate=False)
+    ]
+
+
+class Standalone:
+    """A system that gets the tensors of its modules as its last inputs.
+
+    Attributes:
+        function: the system; it is called with these modules over the tensors given.
+        input_ndims: axes of one sample of each input, module tensors included.
+    """
+
+    def __init__(
+        self, function: SystemFunction, input_ndims: Sequence[int], modules: Modules
+    ) -> None:
+        """Say which modules.
+
+        Args:
+            function: the system.
+            input_ndims: axes of one sample of each of its own inputs.
+            modules: that it calls, by name.
+        """
+        self.function = function
+        self._count = len(input_ndims)
+        self._holder = _Holder(modules)
+        self._names = tuple(
+            name
+            for one in range(len(modules))
+            for name in _names(f"modules_in_order.{one}", self._holder.of(one))
+        )
+        tensors = tensors_of(list(modules.values()))
+        self.input_ndims = (*input_ndims, *(one.ndim for one in tensors))
+
+    def __call__(
+        self, point: Tensor, inputs: Sequence[Tensor], modules: Modules
+    ) -> Tensor:
+        """F(z), [B, n] -> [B, n]; `modules` are its own, no others are read."""
+        return self._called(self.function, point, inputs)
+
+    def jacobian(
+        self, point: Tensor, inputs: Sequence[Tensor], modules: Modules
+    ) -> Tensor:
+        """dF/dz, [B, n, n], in a form that all transforms can see."""
+        return self._called(self.function.jacobian, point, inputs)
+
+    def _called(
+        self, method: Callable[..., Tensor], point: Tensor, inputs: Sequence[Tensor]
+    ) -> Tensor:
+        pairs = zip(inputs, self.input_ndims, strict=True)
+        axes = [0 if one.ndim > ndim else None for one, ndim in pairs]
+        if all(axis is None for axis in axes[self._count :]):
+            return self._over(method, point, inputs)
+
+        def one_sample(z: Tensor, own: Sequence[Tensor]) -> Tensor:
+            return self._over(method, z.unsqueeze(0), own)[0]
+
+        # Weights of its own for every sample: a module takes one set at a time.
+        mapped = torch.func.vmap(one_sample, (0, axes), randomness="different")
+        return mapped(point, list(inputs))
+
+    def _over(
+        self, method: Callable[..., Tensor], point: Tensor, inputs: Sequence[Tensor]
+    ) -> Tensor:
+        own, tensors = inputs[: self._count], inputs[self._count :]
+        return torch.func.functional_call(
+            self._holder,
+            dict(zip(self._names, tensors, strict=True)),
+            (method, point, own),
+            tie_weights=False,
+        )
+
+
+class _Holder(nn.Module):
+    """The modules as parts of one, whose tensors can be replaced for one call."""
+
+    def __init__(self, modules: Modules) -> None:
+        super().__init__()
+        self.names = tuple(modules)
+        self.modules_in_order = nn.ModuleList(modules.values())
+
+    def of(self, position: int) -> nn.Module:
+        return self.modules_in_order[position]
+
+    def forward(
+        self, method: Callable[..., Tensor], point: Tensor, inputs: Sequence[Any]
+    ) -> Tensor:
+        return method(
+            point, inputs, dict(zip(self.names, self.modules_in_order, strict=True))
+        )
+
+
+def _names(prefix: str, module: nn.Module) -> list[str]:
+    return [
+        f"{prefix}.{name}"
+        for named in (module.named_parameters, module.named_buffers)
+        for name, _ in named(remove_duplicate=False)
+    ]
