@@ -76,10 +76,15 @@ def field_checks(name: str, field: Field | BoundField, ndim: int) -> Iterator[Ch
 
 def assertions(e: Expression) -> Iterator[Expression]:
     """The promises made within an expression, such as `ol.nonneg(...)`."""
-    if e.name == "assert":
-        yield e
-    for one in e.arguments:
-        yield from assertions(one)
+    # A loop in the body nests deeper than Python recurses, and shares its terms.
+    pending, seen = [e], {e}
+    while pending:
+        one = pending.pop()
+        if one.name == "assert":
+            yield one
+        new = [arg for arg in reversed(one.arguments) if arg not in seen]
+        seen.update(new)
+        pending.extend(new)
 
 
 def outside(name: str) -> str:

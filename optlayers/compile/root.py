@@ -15,6 +15,7 @@ from optlayers.compile.checks import assertions, leaf_checks
 from optlayers.compile.leaves import Captured, LeafEvaluation, LeafTable
 from optlayers.compile.parametric import Parametrics
 from optlayers.compile.samples import Inputs, SampleFunction, Unknowns
+from optlayers.compile.staged_equations import written_out
 from optlayers.compile.template import LeafCheck
 from optlayers.interfaces import Kind
 from optlayers.modeling.constraints import Constraint
@@ -84,8 +85,8 @@ class RootTemplate:
 
 def compile_root(declaration: Declaration) -> RootTemplate:
     """Compile a declaration that ends with `solve(...)`, of known sizes."""
-    fields = declaration.fields
-    equations = [one for one in declaration.constraints if one.relation == "=="]
+    fields, equations = written_out(declaration)
+    names = [one.name for one in declaration.constraints if one.relation == "=="]
     unknowns = Unknowns.of(fields)
     maps = fixed_point_maps(equations, fields)
     if maps is None:
@@ -114,7 +115,7 @@ def compile_root(declaration: Declaration) -> RootTemplate:
         asserted=LeafEvaluation(leaves.leaves, shapes),
         asserted_shapes=tuple(leaf.shape for leaf in leaves.leaves),
         parameter_shapes=shapes,
-        why=_why(equations, unknowns.size, maps is not None),
+        why=_why(names, unknowns.size, maps is not None),
     )
 
 
@@ -201,9 +202,9 @@ def _stacked(
     return torch.cat(parts)
 
 
-def _why(equations: Sequence[Constraint], size: int, is_fixed_point: bool) -> str:
+def _why(equations: Sequence[str], size: int, is_fixed_point: bool) -> str:
     count = f"{size} equation{'s' if size > 1 else ''} in as many unknowns"
-    names = ", ".join(one.name for one in equations)
+    names = ", ".join(equations)
     if is_fixed_point:
         return (
             f"solve(...) states {count}, and each has a variable alone on one side "

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from optlayers.errors import DeclarationError, NotSupported, ShapeError
+from optlayers.errors import DeclarationError, ShapeError
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.fields import BoundField
+from optlayers.modeling.stages import window_text
 from optlayers.modeling.wording import counted
 
 
@@ -20,7 +21,6 @@ def check_equations(
         fields: the bound fields of the declaration.
 
     Raises:
-        NotSupported: a State or Control.
         DeclarationError: a symmetric variable, or one that enters no equation.
         ShapeError: more or fewer equations than unknowns.
     """
@@ -28,11 +28,6 @@ def check_equations(
     met = frozenset[str]().union(*map(_names, equations))
     for one in unknowns:
         where = f"{one.origin.place}: {one.name} = {one.text}"
-        if one.stages is not None:
-            raise NotSupported(
-                f"{where} has stages, and solve in this version has none; declare a "
-                'Variable with the stages as an axis, as in Variable("T+1 n").'
-            )
         if one.symmetric or one.psd:
             word = "psd" if one.psd else "symmetric"
             raise DeclarationError(
@@ -44,10 +39,15 @@ def check_equations(
                 f"{where} enters no equation of {name}, so nothing determines it; "
                 "declare it a Parameter, or add its equation."
             )
-    given = sum(math.prod(one.shape) for one in equations)
-    wanted = sum(math.prod(one.shape) for one in unknowns)
+    given = sum(math.prod(_whole_shape(one)) for one in equations)
+    wanted = sum(math.prod(_whole_shape(one)) for one in unknowns)
     if given != wanted:
         raise ShapeError(_not_square(name, equations, unknowns, given, wanted))
+
+
+def _whole_shape(one: Constraint | BoundField) -> tuple[int, ...]:
+    """The shape with the stages in front, where there are any."""
+    return one.shape if one.stages is None else (len(one.stages), *one.shape)
 
 
 def _names(equation: Constraint) -> frozenset[str]:
@@ -66,8 +66,10 @@ def _not_square(
         f"{counted(wanted, 'unknown')}; solve needs as many."
     ]
     for one in equations:
-        lines.append(f"  {one.name} {list(one.shape)}: `{one.origin.text}`")
-    shapes = ", ".join(f"{one.name} {list(one.shape)}" for one in unknowns)
+        shape = list(_whole_shape(one))
+        where = f" at {window_text(one.stages)}" if one.stages is not None else ""
+        lines.append(f"  {one.name} {shape}{where}: `{one.origin.text}`")
+    shapes = ", ".join(f"{one.name} {list(_whole_shape(one))}" for one in unknowns)
     lines.append(f"  unknowns: {shapes}")
     lines.append(
         "  Where there are more equations than unknowns, minimize "

@@ -171,7 +171,9 @@ class _Program:
         if one.is_staged or self._is_unknown(one):
             raise DeclarationError(located_at(one, "it has no value before the solve."))
         if one.name in ("torch", "module"):
-            slot = self._add(id(one.options["arguments"]), _call(one, slots), one.shape)
+            # One call may have several outputs, and stand at several stages.
+            key = (id(one.options["arguments"]), slots)
+            slot = self._add(key, _call(one, slots), one.shape)
             output = one.options["output"]
             if output is None:
                 return slot

@@ -111,7 +111,7 @@ Rule = Callable[[Formulas, Expression], Piece]
 
 # What torch nodes keep for their evaluation, and what only cvxpy's solvers care about.
 _SILENT = frozenset(
-    "function arguments keywords output dtype name module "
+    "function arguments keywords output dtype name module is_smooth "
     "max_denom approx assume_PSD order".split()
 )
 _USUAL: Mapping[Any, Any] = {

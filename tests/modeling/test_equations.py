@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from optlayers.errors import DeclarationError, NotSupported, ShapeError
+from optlayers.errors import DeclarationError, ShapeError
 from optlayers.modeling.capture import lookup
 from optlayers.modeling.evaluate import Evaluator
 from optlayers.modeling.field_kinds import Parameter, State, Variable
@@ -104,12 +104,17 @@ def test_what_is_no_system_says_why(body, error, words):
         trace(body)
 
 
-def test_stages_are_refused_with_the_remedy():
-    def body(x=State()):
-        return solve(x.next == x)
+def test_equations_and_unknowns_are_counted_over_their_stages():
+    def open_at_the_start(x=State("2")):
+        return solve(step=x.next == x)
 
-    with pytest.raises(NotSupported, match="with the stages as an axis"):
-        trace(body, steps=3)
+    def closed(x=State("2")):
+        return solve(start=x.first == 1, step=x.next == x)
+
+    with pytest.raises(ShapeError, match=r"has 6 equations for 8 unknowns") as refused:
+        trace(open_at_the_start, steps=3)
+    assert "step [3, 2] at stages 0 to 2" in str(refused.value)
+    assert trace(closed, steps=3).sense == "solve"
 
 
 @pytest.mark.parametrize("word", ["convex", "geometric"])

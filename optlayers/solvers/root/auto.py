@@ -2,7 +2,7 @@
 
 Up to DENSE_SIZE unknowns: Newton, Levenberg-Marquardt, then both again from starts
 moved aside. Above, without a Jacobian: if there is a map, some steps of it and
-Anderson; then Broyden, Newton-Krylov.
+Anderson; then Broyden, Newton-Krylov. What is left then, up to DENSE_FALLBACK: Newton.
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,8 @@ from optlayers.solvers.root.options import check_options, start_or_zero
 
 # Beyond this a Jacobian costs more than the evaluations a quasi-Newton method takes.
 DENSE_SIZE = 50
+# Long chains, such as trajectories written out, are hard for all methods without one.
+DENSE_FALLBACK = 256
 # A map that contracts well is solved by then, at a third of the time of Anderson's
 # method (n = 256, batch 64); of one that does not these are lost.
 PLAIN_STEPS = 100
@@ -83,6 +85,8 @@ class Auto:
                 yield Anderson(**limits), start
             yield Broyden(**limits), start
             yield NewtonKrylov(**limits), start
+            if program.size <= DENSE_FALLBACK:
+                yield Newton(**limits), start
             return
         newton, marquardt = Newton(**limits), LevenbergMarquardt(**limits)
         yield newton, start
