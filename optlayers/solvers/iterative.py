@@ -76,7 +76,8 @@ def iterate(
     state = method.init(program, start)
     point, residual, fault = method.outcome(state)
     status = torch.full_like(residual, RUNNING, dtype=torch.int8)
-    status = _judged(status, residual, fault, tolerance)
+    active = torch.ones_like(residual, dtype=torch.bool)
+    status = _judged(status, active, residual, fault, tolerance)
     steps = torch.zeros_like(status, dtype=torch.int64)
     for count in range(1, max_steps + 1):
         active = status == RUNNING
@@ -86,15 +87,14 @@ def iterate(
         if count % check_every and count < max_steps:
             continue
         new = method.outcome(state)
-        is_better = active & new.residual.isfinite()
+        is_better = active & (new.residual < torch.inf)
         if is_better.all():
             point, residual = new.point, new.residual
         else:
             point = torch.where(is_better.unsqueeze(1), new.point, point)
             residual = torch.where(is_better, new.residual, residual)
-        steps = torch.where(active, count, steps)
-        judged = _judged(status, new.residual, new.fault, tolerance)
-        status = torch.where(active, judged, status)
+        steps = steps.masked_fill(active, count)
+        status = _judged(status, active, new.residual, new.fault, tolerance)
     status = torch.where(status == RUNNING, int(Status.STEP_LIMIT), status)
     seconds = (time.perf_counter() - began) / max(1, len(status))
     stats = {
@@ -113,10 +113,16 @@ def size_of(residual: Tensor) -> Tensor:
 
 
 def _judged(
-    status: Tensor, residual: Tensor, fault: Tensor | None, tolerance: float
+    status: Tensor,
+    active: Tensor,
+    residual: Tensor,
+    fault: Tensor | None,
+    tolerance: float,
 ) -> Tensor:
+    """The status of the samples that were active, int8 [B]; others keep theirs."""
     if fault is not None:
-        status = torch.where(fault == RUNNING, status, fault)
-    lost = ~residual.isfinite()
-    status = torch.where(lost, int(Status.NOT_FINITE), status)
-    return torch.where(residual <= tolerance, int(Status.SOLVED), status).to(torch.int8)
+        status = torch.where(active & (fault != RUNNING), fault, status)
+    is_lost = active & ~(residual < torch.inf)
+    if is_lost.any():
+        status = status.masked_fill(is_lost, int(Status.NOT_FINITE))
+    return status.masked_fill(active & (residual <= tolerance), int(Status.SOLVED))

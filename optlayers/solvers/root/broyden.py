@@ -19,7 +19,7 @@ from optlayers.solvers.root.options import check_options, solved_by
 
 # A trial whose residual is larger by this factor teaches H but is not gone to.
 GROWTH_LIMIT = 2.0
-# So many refused trials in a row, and no step helps.
+# So many trials in a row refused, or of no use, and no step helps.
 REFUSALS = 12
 # Relative length of the trial step that measures sigma.
 PROBE = 1e-4
@@ -34,7 +34,7 @@ class BroydenState(NamedTuple):
         sigma: the first inverse Jacobian is sigma I, [B, 1].
         left, right: the terms u and v, [B, memory, n].
         known: how many terms there are.
-        refused: refused trials in a row, int64 [B].
+        refused: trials in a row that were refused or taught nothing, int64 [B].
     """
 
     point: Tensor
@@ -99,13 +99,16 @@ class Broyden:
             residual = program.residual(trial)
         size = residual.norm(dim=1)
         accepted = size <= GROWTH_LIMIT * state.size
-        learned = self._learned(state, trial - state.point, residual - state.residual)
+        learned, taught = self._learned(
+            state, trial - state.point, residual - state.residual
+        )
         rows = accepted.unsqueeze(1)
         return learned._replace(
             point=torch.where(rows, trial, state.point),
             residual=torch.where(rows, residual, state.residual),
             size=torch.where(accepted, size, state.size),
-            refused=torch.where(accepted, 0, state.refused + 1),
+            # Where the residual does not change at all, no step will help either.
+            refused=torch.where(accepted & taught, 0, state.refused + 1),
         )
 
     def outcome(self, state: BroydenState) -> Outcome:
@@ -113,8 +116,13 @@ class Broyden:
         fault = torch.where(state.refused > REFUSALS, int(Status.STALLED), RUNNING)
         return Outcome(state.point, size_of(state.residual), fault.to(torch.int8))
 
-    def _learned(self, state: BroydenState, s: Tensor, y: Tensor) -> BroydenState:
-        """H corrected such that H y = s; the memory is cleared when it is full."""
+    def _learned(
+        self, state: BroydenState, s: Tensor, y: Tensor
+    ) -> tuple[BroydenState, Tensor]:
+        """H corrected such that H y = s, and where it could be, bool [B].
+
+        The memory is cleared when it is full.
+        """
         if state.known == self.memory:
             state = state._replace(known=0)
         u, v = state.left[:, : state.known], state.right[:, : state.known]
@@ -126,7 +134,8 @@ class Broyden:
         state.left[:, state.known] = torch.where(usable, new, 0.0)
         state.right[:, state.known] = torch.where(usable, sH, 0.0)
         shrink = torch.where(usable, 1.0, 0.25)
-        return state._replace(known=state.known + 1, sigma=state.sigma * shrink)
+        state = state._replace(known=state.known + 1, sigma=state.sigma * shrink)
+        return state, usable.squeeze(1)
 
 
 def _apply(sigma: Tensor, left: Tensor, right: Tensor, x: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from optlayers.solvers.root.options import check_options, solved_by
 
 # |J'F| below this share of |J| |F| is a local minimum of |F| that is no root.
 STATIONARY = 1e-12
+# Of a step that is taken: the decrease as a share of the one foreseen.
+LEAST_GAIN = 1e-4
 LARGEST_DAMPING = 1e16
 SMALLEST_DAMPING = 1e-16
 
@@ -87,39 +89,24 @@ class LevenbergMarquardt:
         self, program: RootProgram, state: MarquardtState, active: Tensor
     ) -> MarquardtState:
         """One trial step; a new Jacobian if any sample accepts it."""
-        step = _damped_step(state)
-        trial = program.clamp(state.point + step)
+        trial = program.clamp(state.point + _damped_step(state))
         with torch.no_grad():
             residual = program.residual(trial)
-        # Of the model: |F|^2 - |F + J d|^2.
-        model = state.residual + _times(state.jacobian, trial - state.point)
-        before = state.residual.square().sum(1)
-        foreseen = before - model.square().sum(1)
-        gained = before - residual.square().sum(1)
-        gain = gained / foreseen
-        accepted = (gained > 0) & (gain > 1e-4)
-        accepted = accepted | (size_of(residual) <= self.tolerance)
+        gain = _gain(state, trial, residual)
+        accepted = (gain > LEAST_GAIN) | (size_of(residual) <= self.tolerance)
         shrink = (1 - (2 * gain - 1) ** 3).clamp(0.1, 2.0)
-        damping = torch.where(
-            accepted, state.damping * shrink, state.damping * state.growth
-        ).clamp_min(SMALLEST_DAMPING)
-        growth = torch.where(accepted, 2.0, 2 * state.growth)
+        factor = torch.where(accepted, shrink, state.growth)
+        damping = (state.damping * factor).clamp_min(SMALLEST_DAMPING)
         stalled = active & ~accepted & ~(damping < LARGEST_DAMPING)
-        fault = torch.where(stalled, int(Status.STALLED), state.fault)
-        rows = accepted.unsqueeze(1)
-        point = torch.where(rows, trial, state.point)
-        jacobian, scale = state.jacobian, state.scale
-        if (active & accepted).any():
-            residual, jacobian = program.residual_and_jacobian(point)
-            scale = torch.maximum(scale, _columns(jacobian))
-            slope = _times(jacobian.mT, residual).abs() / scale.clamp_min(1e-300)
-            flat = slope.amax(1) <= STATIONARY * residual.norm(dim=1)
-            fault = torch.where(active & flat, int(Status.STALLED), fault)
-        else:
-            residual = state.residual
-        return MarquardtState(
-            point, residual, jacobian, scale, damping, growth, fault.to(torch.int8)
+        new = state._replace(
+            damping=damping,
+            growth=torch.where(accepted, 2.0, 2 * state.growth),
+            fault=state.fault.masked_fill(stalled, int(Status.STALLED)),
         )
+        if (active & accepted).any():
+            point = torch.where(accepted.unsqueeze(1), trial, state.point)
+            new = _moved(program, new, point, active)
+        return new
 
     def outcome(self, state: MarquardtState) -> Outcome:
         """The last accepted point."""
@@ -134,6 +121,29 @@ def _damped_step(state: MarquardtState) -> Tensor:
     n = state.point.shape[1]
     right = _times(Q[:, :n].mT, -state.residual).unsqueeze(2)
     return torch.linalg.solve_triangular(R, right, upper=True).squeeze(2)
+
+
+def _gain(state: MarquardtState, trial: Tensor, residual: Tensor) -> Tensor:
+    """How much |F|^2 fell, as a share of what the model foresaw; else 0, [B]."""
+    model = state.residual + _times(state.jacobian, trial - state.point)
+    before = state.residual.square().sum(1)
+    gained = before - residual.square().sum(1)
+    gain = gained / (before - model.square().sum(1))
+    return torch.where(gained > 0, gain, 0.0)
+
+
+def _moved(
+    program: RootProgram, state: MarquardtState, point: Tensor, active: Tensor
+) -> MarquardtState:
+    """Value and Jacobian at new points; a stationary point is a fault."""
+    residual, jacobian = program.residual_and_jacobian(point)
+    scale = torch.maximum(state.scale, _columns(jacobian))
+    slope = _times(jacobian.mT, residual).abs() / scale.clamp_min(1e-300)
+    flat = active & (slope.amax(1) <= STATIONARY * residual.norm(dim=1))
+    fault = state.fault.masked_fill(flat, int(Status.STALLED))
+    return state._replace(
+        point=point, residual=residual, jacobian=jacobian, scale=scale, fault=fault
+    )
 
 
 def _columns(jacobian: Tensor) -> Tensor:

@@ -1,55 +1,73 @@
-"""Newton's method, damped by the natural test, with reuse of the Jacobian.
+"""Newton's method, damped by the natural test; Broyden's update near a solution.
 
-Source: P. Deuflhard, Newton Methods for Nonlinear Problems (2004), algorithm NLEQ-ERR:
-a step is judged by the size of the next correction with the same Jacobian, which does
-not change when the equations are scaled or mixed.
+A step is judged by the size of the next correction with the same Jacobian, which does
+not change when the equations are scaled or mixed. Source: P. Deuflhard, Newton Methods
+for Nonlinear Problems (2004), algorithms NLEQ-ERR and, near a solution, QNERR.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from optlayers.implicit.unrolled import Taken, jacobian_of
+from optlayers.implicit.unrolled import Taken, newton_step
 from optlayers.interfaces import Kind
 from optlayers.programs.root import Evaluation, RootProgram
 from optlayers.solution import Solution, Status
 from optlayers.solvers.iterative import RUNNING, Outcome, size_of
 from optlayers.solvers.root.options import check_options, solved_by
 
-# The Jacobian is kept where few undamped steps with it, which shrink the residual as
-# much as the last one did, would be enough: one, and another for every REUSE_SIZE
-# unknowns, as a Jacobian costs as much as that many more evaluations. The choice is
-# each sample's own, so that no answer depends on the company it is solved in.
-REUSE_CONTRACTION = 0.1
-REUSE_SIZE = 4
+# Up to this ratio of a correction to the step before it, a sample keeps its Jacobian
+# (QNERR's limit). The choice is each sample's own, so that no answer depends on the
+# company it is solved in.
+KEEP_CONTRACTION = 0.5
+# So many updates are kept as pairs of vectors; the older are multiplied into H.
+MOST_UPDATES = 8
+
+
+class Update(NamedTuple):
+    """The matrix I + after before', which multiplies H from the left; [B, n] each."""
+
+    before: Tensor
+    after: Tensor
 
 
 class NewtonState(NamedTuple):
-    """Where every sample stands.
+    """Where every sample stands. Lengths are of vectors divided by D, the scale.
 
     Attributes:
         point, residual: z and F(z), [B, n].
-        inverse: J^-1 at the point where J was last computed, [B, n, n].
-        step: J^-1 F(z), which is subtracted, [B, n].
-        length: its scaled size, [B].
+        size: the largest entry of F(z), [B].
+        scale: D, the size of the entries of z where J was last computed, [B, n].
+        inverse: H = D^-1 J^-1 there, [B, n, n].
+        updates: corrections of H since then, oldest first.
+        step: H F(z), [B, n]; D times it is subtracted.
+        length: its length, [B].
         damping: the share of it to try next, [B].
-        fault: a status where the method gives up, int8 [B].
+        is_fresh: whether H is that of z, bool [B].
+        fault: a status where the method gives up, int8 [B], or None.
+
+    Where every sample has kept its Jacobian, `damping` and `is_fresh` are None: whole
+    steps, and no H is that of z.
     """
 
     point: Tensor
     residual: Tensor
+    size: Tensor
+    scale: Tensor
     inverse: Tensor
+    updates: tuple[Update, ...]
     step: Tensor
     length: Tensor
-    damping: Tensor
-    fault: Tensor
+    damping: Tensor | None
+    is_fresh: Tensor | None
+    fault: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Newton:
-    """Damped Newton method with dense Jacobians, quadratically convergent.
+    """Damped Newton method with few dense Jacobians, superlinearly convergent.
 
     Attributes:
         max_steps: most trial steps, accepted or not.
@@ -78,125 +96,211 @@ class Newton:
 
     def init(self, program: RootProgram, start: Tensor) -> NewtonState:
         """Value, Jacobian and first correction at the start."""
-        point = program.clamp(start)
-        ones = point.new_ones(len(point))
-        fault = torch.full_like(ones, RUNNING, dtype=torch.int8)
-        found = program.evaluate(point)
-        inverse = _inverse(found.jacobian())
-        step = _times(inverse, found.residual)
-        length = _length(step, _scale(point))
-        return NewtonState(point, found.residual, inverse, step, length, ones, fault)
+        found = program.evaluate(program.clamp(start))
+        point, residual = found.point.detach(), found.residual
+        scale, inverse = _linearized(found)
+        step = _times(inverse, residual)
+        length = _length(step)
+        return NewtonState(
+            point, residual, size_of(residual), scale, inverse, (), step, length,
+            torch.ones_like(length), torch.ones_like(length, dtype=torch.bool), None,
+        )  # fmt: skip
 
     def step(
         self, program: RootProgram, state: NewtonState, active: Tensor
     ) -> NewtonState:
-        """One trial step; a new Jacobian where an accepted step asks for one."""
-        damping = state.damping
-        trial = state.point - damping.unsqueeze(1) * state.step
-        found = program.evaluate(program.clamp(trial))
-        residual, scale = found.residual, _scale(state.point)
-        correction = _times(state.inverse, residual)
-        length = _length(correction, scale)
-        contraction = length / state.length
+        """One trial step; a new Jacobian where a sample asks for one."""
+        damping, step = state.damping, state.step
+        if damping is not None:
+            step = step * damping.unsqueeze(1)
+        aim = torch.addcmul(state.point, state.scale, step, value=-1)
+        point = program.clamp(aim)
+        # A Jacobian at the trial is likely to be wanted only where one was just made.
+        found = None if damping is None else program.evaluate(point)
+        if found is None:
+            with torch.no_grad():
+                residual = program.residual(point)
+        else:
+            residual = found.residual
         size = size_of(residual)
-        is_solved = size <= self.tolerance
-        # The restricted natural test; NaN fails it.
-        accepted = (contraction <= 1 - damping / 4) | is_solved
-        reusable = (contraction <= REUSE_CONTRACTION) & (damping == 1)
-        steps = 1 + program.size // REUSE_SIZE
-        reusable = reusable & (contraction**steps * size <= self.tolerance)
-        wanting = active & accepted & ~(reusable | is_solved)
-        new = NewtonState(
-            found.point.detach(), residual, state.inverse, correction, length,
-            torch.ones_like(damping), state.fault,
-        )  # fmt: skip
-        if wanting.any():
-            new = _renewed(state, new, found, wanting, 10 * self.min_damping)
-        if not (accepted | ~active).all():
-            bend = _length(correction - (1 - damping).unsqueeze(1) * state.step, scale)
-            new = self._shortened(state, new, active, accepted, bend)
-        return new
+        idle = (size <= self.tolerance) | ~active
+        new = state._replace(point=point, residual=residual, size=size)
+        if idle.all():
+            return new
+        correction = _corrected(state, residual)
+        kept = _length(correction) <= KEEP_CONTRACTION * state.length
+        if damping is not None:
+            kept = kept & (damping == 1)
+        if point is not aim:
+            kept = kept & (point == aim).all(1)
+        kept = kept | idle
+        if kept.all():
+            return _updated(new, correction, None)
+        return self._revised(program, state, new, found, idle, kept, correction)
 
     def outcome(self, state: NewtonState) -> Outcome:
         """The last accepted point."""
-        return Outcome(state.point, size_of(state.residual), state.fault)
+        return Outcome(state.point, state.size, state.fault)
 
     def retrace(
+        self, program: RootProgram, taken: Taken, point: Tensor, memory: Any
+    ) -> tuple[Tensor, None]:
+        """A step with the Jacobian of its own point, also where an older one was kept.
+
+        The damping is held constant.
+        """
+        damping = taken.before.damping
+        share = 1.0 if damping is None else damping.unsqueeze(1)
+        return newton_step(program, taken, point, share), None
+
+    def _revised(
         self,
         program: RootProgram,
-        taken: Taken,
-        point: Tensor,
-        memory: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The same step, whose Jacobian depends on theta too; its damping does not."""
-        before: NewtonState = taken.before
-        residual = program.residual(point)
-        if memory is None:
-            jacobian = jacobian_of(residual, point)
-        else:
-            jacobian, used = memory
-            is_new = (before.inverse != used).flatten(1).any(1)
-            if is_new.any():
-                fresh = jacobian_of(residual, point)
-                jacobian = torch.where(is_new.view(-1, 1, 1), fresh, jacobian)
-        went = taken.active & (taken.after.point != before.point).any(1)
-        # What is not gone to may have no inverse.
-        eye = torch.eye(program.size, dtype=point.dtype, device=point.device)
-        usable = torch.where(went.view(-1, 1, 1), jacobian, eye)
-        step = torch.linalg.solve_ex(usable, residual.unsqueeze(2))[0].squeeze(2)
-        moved = program.clamp(point - before.damping.unsqueeze(1) * step)
-        moved = torch.where(went.unsqueeze(1), moved, point)
-        return moved, (jacobian, before.inverse)
+        old: NewtonState,
+        moved: NewtonState,
+        found: Evaluation | None,
+        idle: Tensor,
+        kept: Tensor,
+        correction: Tensor,
+    ) -> NewtonState:
+        """Where not all samples keep their Jacobian: shorter steps, new Jacobians.
+
+        Args:
+            program: of B systems.
+            old: before the trial.
+            moved: the same with the point and residual of the trial.
+            found: the evaluation at the trial, if it can be differentiated.
+            idle: samples that are finished, whose rows are free, bool [B].
+            kept: these, and samples that keep their Jacobian, bool [B].
+            correction: H F of the trial, [B, n].
+        """
+        if old.damping is None or old.is_fresh is None:
+            old = old._replace(
+                damping=torch.ones_like(old.length), is_fresh=torch.zeros_like(idle)
+            )
+        assert old.damping is not None and old.is_fresh is not None
+        # The restricted natural test; NaN fails it.
+        limit = (1 - old.damping / 4) * old.length
+        accepted = (_length(correction) <= limit) | idle
+        rejected = ~accepted
+        new = _updated(moved, correction, kept)
+        if rejected.any():
+            new = self._shortened(old, new, rejected, correction)
+            found = None
+        # A sample that fails with an older Jacobian gets one where it stands.
+        renewing = ~kept & (accepted | ~old.is_fresh)
+        new = new._replace(is_fresh=renewing | (rejected & old.is_fresh))
+        if not renewing.any():
+            return new
+        if found is None:
+            found = program.evaluate(new.point)
+        foreseen = (
+            old.damping
+            if accepted.all()
+            else old.damping.masked_fill(rejected, torch.inf)
+        )
+        fresh = self._renewed(old._replace(damping=foreseen), new, found, correction)
+        if (renewing | idle).all():
+            return fresh
+        return _merged(renewing, fresh, _forgetful(new, renewing))
 
     def _shortened(
-        self,
-        state: NewtonState,
-        new: NewtonState,
-        active: Tensor,
-        accepted: Tensor,
-        bend: Tensor,
+        self, old: NewtonState, new: NewtonState, rejected: Tensor, correction: Tensor
     ) -> NewtonState:
         """Rejected samples stay where they were, to try a smaller share."""
-        damping = state.damping
-        foreseen = 0.5 * state.length * damping.square() / bend
+        damping = old.damping
+        assert damping is not None and old.is_fresh is not None
+        bend = _length(correction - (1 - damping).unsqueeze(1) * old.step)
+        foreseen = 0.5 * old.length * damping.square() / bend
         shorter = torch.fmin(foreseen, damping / 2).clamp_min(damping / 10)
         shorter = torch.where(shorter.isfinite(), shorter, damping / 10)
         # Without a finite correction the Jacobian is singular or not finite.
-        is_lost = (shorter < self.min_damping) | ~state.length.isfinite()
-        stalled = active & ~accepted & is_lost
-        fault = torch.where(stalled, int(Status.STALLED), state.fault).to(torch.int8)
-        merged = _merged(accepted, new, state)
-        damping = torch.where(accepted, new.damping, shorter)
-        return merged._replace(damping=damping, fault=fault)
+        is_lost = (shorter < self.min_damping) | ~old.length.isfinite()
+        stalled = rejected & old.is_fresh & is_lost
+        fault = old.fault
+        if fault is None:
+            fault = torch.full_like(rejected, RUNNING, dtype=torch.int8)
+        fault = fault.masked_fill(stalled, int(Status.STALLED))
+        kept = old._replace(damping=shorter, updates=new.updates)
+        return _merged(rejected, kept, new)._replace(fault=fault)
+
+    def _renewed(
+        self, old: NewtonState, new: NewtonState, found: Evaluation, correction: Tensor
+    ) -> NewtonState:
+        """Every sample with the Jacobian at its new point, and the damping foreseen."""
+        assert old.damping is not None
+        scale, inverse = _linearized(found)
+        step = _times(inverse, new.residual)
+        length = _length(step)
+        change = _length(correction * (old.scale / scale) - step)
+        longer = old.damping * old.length * _length(correction) / (change * length)
+        least = min(1.0, 10 * self.min_damping)
+        return new._replace(
+            scale=scale, inverse=inverse, updates=(), step=step, length=length,
+            damping=longer.nan_to_num(nan=1.0).clamp(least, 1.0),
+        )  # fmt: skip
 
 
-def _renewed(
-    state: NewtonState,
-    new: NewtonState,
-    found: Evaluation,
-    wanting: Tensor,
-    least: float,
-) -> NewtonState:
-    """Some samples with the Jacobian at their new point, and the damping foreseen."""
-    inverse = _inverse(found.jacobian())
-    step = _times(inverse, new.residual)
-    scale = _scale(new.point)
-    length = _length(step, scale)
-    change = _length(new.step - step, scale)
-    longer = state.length * new.length * state.damping / (change * length)
-    longer = longer.nan_to_num(nan=1.0).clamp(min(1.0, least), 1.0)
-    fresh = new._replace(inverse=inverse, step=step, length=length, damping=longer)
-    return fresh if wanting.all() else _merged(wanting, fresh, new)
+def _corrected(state: NewtonState, residual: Tensor) -> Tensor:
+    """H F with the updates of H, [B, n]."""
+    correction = _times(state.inverse, residual)
+    for before, after in state.updates:
+        share = (before * correction).sum(1, keepdim=True)
+        correction = torch.addcmul(correction, share, after)
+    return correction
+
+
+def _updated(new: NewtonState, correction: Tensor, kept: Tensor | None) -> NewtonState:
+    """The next step with H updated by Broyden's good method, QNERR's recursion.
+
+    Args:
+        new: at the new point, still with the step that led there.
+        correction: H F(z), not yet updated.
+        kept: the samples that keep their H, bool [B]; None if all do. Others get H as
+            it was.
+    """
+    before = new.step / new.length.square().unsqueeze(1)
+    longer = 1 / (1 - (before * correction).sum(1))
+    step = correction * longer.unsqueeze(1)
+    update = Update(before, step)
+    if kept is not None:
+        rows = kept.unsqueeze(1)
+        # Not `before` alone: a step that is not finite times zero is not zero.
+        update = Update(*(torch.where(rows, one, 0.0) for one in update))
+    inverse, updates = new.inverse, (*new.updates, update)
+    if len(updates) > MOST_UPDATES:
+        (first, last), *rest = updates
+        row = torch.bmm(first.unsqueeze(1), inverse)
+        inverse, updates = inverse + last.unsqueeze(2) * row, tuple(rest)
+    return new._replace(
+        inverse=inverse, updates=updates, step=step, length=_length(step),
+        damping=None if kept is None else torch.ones_like(new.length), is_fresh=None,
+    )  # fmt: skip
+
+
+def _forgetful(state: NewtonState, rows: Tensor) -> NewtonState:
+    """The state without the updates of some samples."""
+    rows = rows.unsqueeze(1)
+    updates = [Update(u.before.masked_fill(rows, 0.0), u.after) for u in state.updates]
+    return state._replace(updates=tuple(updates))
 
 
 def _merged(chosen: Tensor, first: NewtonState, second: NewtonState) -> NewtonState:
-    """The chosen samples of the first, the others of the second."""
+    """The chosen samples of the first; all else, updates too, of the second."""
 
-    def merge(one: Tensor, other: Tensor) -> Tensor:
+    def merge(one: Any, other: Any) -> Any:
+        if one is other or not isinstance(one, Tensor) or not isinstance(other, Tensor):
+            return other
         rows = chosen.view(-1, *[1] * (one.ndim - 1))
-        return one if one is other else torch.where(rows, one, other)
+        return torch.where(rows, one, other)
 
     return NewtonState(*map(merge, first, second))
+
+
+def _linearized(found: Evaluation) -> tuple[Tensor, Tensor]:
+    """D and D^-1 J^-1, [B, n] and [B, n, n]."""
+    scale = found.point.detach().abs().clamp_min(1.0)
+    return scale, _inverse(found.jacobian()) / scale.unsqueeze(2)
 
 
 def _inverse(jacobian: Tensor) -> Tensor:
@@ -209,17 +313,12 @@ def _inverse(jacobian: Tensor) -> Tensor:
         (a, b), (c, d) = (row.unbind(1) for row in jacobian.unbind(1))
         adjugate = torch.stack([d, -b, -c, a], 1)
         return (adjugate / (a * d - b * c).unsqueeze(1)).view_as(jacobian)
-    return torch.linalg.inv_ex(jacobian)[0]
+    return torch.linalg.inv_ex(jacobian.mT)[0].mT
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
     return torch.bmm(matrix, vector.unsqueeze(2)).squeeze(2)
 
 
-def _scale(point: Tensor) -> Tensor:
-    return point.abs().clamp_min(1.0)
-
-
-def _length(step: Tensor, scale: Tensor) -> Tensor:
-    """The size of a step relative to that of the point, [B]."""
-    return torch.linalg.vector_norm(step / scale, dim=1)
+def _length(scaled: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(scaled, dim=1)

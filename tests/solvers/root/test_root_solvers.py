@@ -6,9 +6,10 @@ from torch.testing import assert_close
 
 from optlayers import registry
 from optlayers.errors import ParameterError, ShapeError
-from optlayers.programs.root import RootProgram
+from optlayers.programs.root import Evaluation, RootProgram
 from optlayers.solution import Status
 from optlayers.solvers.iterative import Outcome, iterate
+from optlayers.solvers.root import newton
 from optlayers.solvers.root.broyden import Broyden
 from optlayers.solvers.root.chandrupatla import Chandrupatla
 from optlayers.solvers.root.fixed_point import FixedPoint
@@ -90,6 +91,48 @@ def test_nan_is_a_status_of_its_sample():
     assert found.status.tolist() == [
         Status.SOLVED, Status.NOT_FINITE, Status.SOLVED,
     ]  # fmt: skip
+
+
+def test_newton_makes_one_jacobian_where_the_first_contracts(monkeypatch):
+    made = []
+    jacobian = Evaluation.jacobian
+    monkeypatch.setattr(
+        Evaluation, "jacobian", lambda self: made.append(1) or jacobian(self)
+    )
+    program = RootProgram(lambda x: x + 0.3 * x.sin() - 1, 4, 5)
+    found = Newton().solve(program)
+    assert found.ok.all()
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_newton_folds_old_updates_into_its_matrix(monkeypatch, n):
+    monkeypatch.setattr(newton, "MOST_UPDATES", 1)
+    W = torch.arange(1, n * n + 1, dtype=torch.float64).view(n, n) / (2 * n * n)
+    program = RootProgram(lambda x: x + (x @ W).sin() - 1, 3, n)
+    folded = Newton().solve(program)
+    monkeypatch.undo()
+    # The same formula in another order: equal to rounding, in as many steps.
+    apart = Newton().solve(program)
+    assert apart.ok.all()
+    assert_close(folded.value, apart.value, rtol=0, atol=1e-12)
+    assert torch.equal(folded.stats["steps"], apart.stats["steps"])
+
+
+def test_a_trial_outside_the_domain_is_refused_and_forgotten():
+    # From 3 the first step of log(x) = 0 leads to a negative number, from 1.1 not.
+    program = RootProgram(lambda x: x.log(), 2, 1)
+    start = torch.tensor([[3.0], [1.1]], dtype=torch.float64)
+    found = Newton().solve(program, start)
+    assert found.ok.all()
+    assert_close(found.value, torch.ones_like(start), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["newton", "levenberg_marquardt", "broyden"])
+def test_equations_that_never_change_stall(name):
+    program = RootProgram(lambda x: 0 * x + 1, 2, 3)
+    found = registry.create("root", name).solve(program)
+    assert found.status.tolist() == [Status.STALLED] * 2
 
 
 def test_bounds_choose_the_branch():
