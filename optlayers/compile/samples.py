@@ -4,6 +4,7 @@ The unknowns of a sample are one vector z [n]; parameters and learned tensors co
 one list of inputs, each with the batch axis in front or shared by all samples.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +49,11 @@ class Unknowns:
     def split(self, point: Tensor) -> dict[str, Tensor]:
         """The variables of z [*lead, n] by name, each [*lead, *shape]."""
         lead = point.shape[:-1]
-        parts = zip(self.shapes.items(), point.split(self.sizes, -1), strict=True)
-        return {name: part.reshape((*lead, *shape)) for (name, shape), part in parts}
+        parts = point.split(self.sizes, -1) if len(self.shapes) > 1 else (point,)
+        return {
+            name: part if len(shape) == 1 else part.reshape((*lead, *shape))
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +158,13 @@ class SampleFunction:
             part = _rows(values[number], is_batched[number], shape)
             if subtracted is not None:
                 part = part - _rows(values[subtracted], is_batched[subtracted], shape)
-            part = part.to(point.dtype).expand(point.shape[0], *shape)
-            parts.append(part.reshape(point.shape[0], torch.Size(shape).numel()))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+            # Every view of a small batch costs as much as a sum, and again backward.
+            if part.shape != (point.shape[0], *shape):
+                part = part.expand(point.shape[0], *shape)
+            size = math.prod(shape)
+            parts.append(part if part.ndim == 2 else part.reshape(len(part), size))
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return whole.to(point.dtype)
 
     def jacobian(
         self, point: Tensor, inputs: Sequence[Tensor], modules: Modules
