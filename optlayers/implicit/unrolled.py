@@ -89,6 +89,28 @@ def unroll(
     return point
 
 
+def newton_step(
+    program: RootProgram, taken: Taken, point: Tensor, damping: Tensor | float
+) -> Tensor:
+    """z - damping J^-1 F(z) of the samples that went there, z of the others, [B, n].
+
+    Args:
+        program: differentiable in its tensors.
+        taken: the step; its states have a `point`.
+        point: z, [B, n], differentiable in theta, as F and J are too.
+        damping: the share of the step, [B, 1] or a number.
+    """
+    residual = program.residual(point)
+    went = taken.active & (taken.after.point != taken.before.point).any(1)
+    # What is not gone to may have no inverse.
+    eye = torch.eye(program.size, dtype=point.dtype, device=point.device)
+    jacobian = jacobian_of(residual, point)
+    usable = torch.where(went.view(-1, 1, 1), jacobian, eye)
+    step = torch.linalg.solve_ex(usable, residual.unsqueeze(2))[0].squeeze(2)
+    moved = program.clamp(point - damping * step)
+    return torch.where(went.unsqueeze(1), moved, point)
+
+
 def jacobian_of(value: Tensor, point: Tensor) -> Tensor:
     """d value / d point of independent rows, [B, n, n], itself differentiable.
 
