@@ -337,8 +337,8 @@ def contestants(
     if xitorch is not None:
         yield "xitorch broyden1", of_torch(problem, xitorch_entry(xitorch, problem))
     if installed("jax", missing) is not None:
-        if problem.start.dtype == torch.float64:
-            importlib.import_module("jax").config.update("jax_enable_x64", True)
+        is_wide = problem.start.dtype == torch.float64
+        importlib.import_module("jax").config.update("jax_enable_x64", is_wide)
         if installed("optimistix", missing) is not None:
             yield from of_optimistix(problem)
         if installed("jaxopt", missing) is not None:

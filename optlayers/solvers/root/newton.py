@@ -245,7 +245,7 @@ def _corrected(state: NewtonState, residual: Tensor) -> Tensor:
     """H F with the updates of H, [B, n]."""
     correction = _times(state.inverse, residual)
     for before, after in state.updates:
-        share = (before * correction).sum(1, keepdim=True)
+        share = _dot(before, correction).unsqueeze(1)
         correction = torch.addcmul(correction, share, after)
     return correction
 
@@ -260,7 +260,7 @@ def _updated(new: NewtonState, correction: Tensor, kept: Tensor | None) -> Newto
             it was.
     """
     before = new.step / new.length.square().unsqueeze(1)
-    longer = 1 / (1 - (before * correction).sum(1))
+    longer = 1 / (1 - _dot(before, correction))
     step = correction * longer.unsqueeze(1)
     update = Update(before, step)
     if kept is not None:
@@ -318,6 +318,11 @@ def _inverse(jacobian: Tensor) -> Tensor:
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
     return torch.bmm(matrix, vector.unsqueeze(2)).squeeze(2)
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    # Of rows of 2 or 3 numbers, `sum` takes 2.5 times as long.
+    return (one * other) @ one.new_ones(one.shape[1])
 
 
 def _length(scaled: Tensor) -> Tensor:
