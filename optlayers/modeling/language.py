@@ -122,7 +122,8 @@ def psd_matrix(expression: Any) -> Expression:
 def smooth(function: Callable[..., Any] | nn.Module) -> Callable[..., Any]:
     """Take a function or module as it is, one node, without looking inside.
 
-    It is called for whole batches, so it need not run under `torch.func.vmap`.
+    It is called for whole batches, so that in equations it need not run under
+    `torch.func.vmap`; in a convex program it must, with batches of one.
 
     Args:
         function: takes tensors [B, *shape], of which a sample in the declaration has
