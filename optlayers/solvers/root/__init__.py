@@ -1,7 +1,8 @@
 """Solvers of systems of equations and fixed points, imported when first named."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from optlayers.solvers.lazy import first_named
 
 if TYPE_CHECKING:
     from optlayers.solvers.root.anderson import Anderson
@@ -38,14 +39,4 @@ _HOMES = {
     "NewtonKrylov": "newton_krylov",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(
-            f"module {__name__!r} has no solver {name!r}; it has {', '.join(__all__)}"
-        )
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = first_named(__name__, _HOMES)
