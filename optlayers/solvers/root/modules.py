@@ -3,7 +3,7 @@
 An operator that transforms cannot look into must be given every tensor it reads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,12 +40,7 @@ def tensors_of(modules: Sequence[nn.Module]) -> list[Tensor]:
 
     One that stands in two places comes twice, as its places are told apart by name.
     """
-    return [
-        tensor
-        for module in modules
-        for named in (module.named_parameters, module.named_buffers)
-        for _, tensor in named(remove_duplicate=False)
-    ]
+    return [tensor for _, tensor in _named_tensors(modules)]
 
 
 class Standalone:
@@ -69,13 +64,9 @@ class Standalone:
         self.function = function
         self._count = len(input_ndims)
         self._holder = _Holder(modules)
-        self._names = tuple(
-            name
-            for one in range(len(modules))
-            for name in _names(f"modules_in_order.{one}", self._holder.of(one))
-        )
-        tensors = tensors_of(list(modules.values()))
-        self.input_ndims = (*input_ndims, *(one.ndim for one in tensors))
+        found = list(_named_tensors(list(modules.values())))
+        self._names = tuple(f"modules_in_order.{name}" for name, _ in found)
+        self.input_ndims = (*input_ndims, *(tensor.ndim for _, tensor in found))
 
     def __call__(
         self, point: Tensor, inputs: Sequence[Tensor], modules: Modules
@@ -124,9 +115,6 @@ class _Holder(nn.Module):
         self.names = tuple(modules)
         self.modules_in_order = nn.ModuleList(modules.values())
 
-    def of(self, position: int) -> nn.Module:
-        return self.modules_in_order[position]
-
     def forward(
         self, method: Callable[..., Tensor], point: Tensor, inputs: Sequence[Any]
     ) -> Tensor:
@@ -135,9 +123,9 @@ class _Holder(nn.Module):
         )
 
 
-def _names(prefix: str, module: nn.Module) -> list[str]:
-    return [
-        f"{prefix}.{name}"
-        for named in (module.named_parameters, module.named_buffers)
-        for name, _ in named(remove_duplicate=False)
-    ]
+def _named_tensors(modules: Sequence[nn.Module]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors under the names they have in a list of the modules."""
+    for position, module in enumerate(modules):
+        for named in (module.named_parameters, module.named_buffers):
+            for name, tensor in named(remove_duplicate=False):
+                yield f"{position}.{name}", tensor
