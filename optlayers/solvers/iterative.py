@@ -87,12 +87,7 @@ def iterate(
         if count % check_every and count < max_steps:
             continue
         new = method.outcome(state)
-        is_better = active & (new.residual < torch.inf)
-        if is_better.all():
-            point, residual = new.point, new.residual
-        else:
-            point = torch.where(is_better.unsqueeze(1), new.point, point)
-            residual = torch.where(is_better, new.residual, residual)
+        point, residual = _kept(point, residual, new, active)
         steps = steps.masked_fill(active, count)
         status = _judged(status, active, new.residual, new.fault, tolerance)
     status = torch.where(status == RUNNING, int(Status.STEP_LIMIT), status)
@@ -110,6 +105,19 @@ def size_of(residual: Tensor) -> Tensor:
     if residual.shape[1] == 0:
         return residual.new_zeros(residual.shape[0])
     return residual.abs().amax(1).nan_to_num(nan=torch.inf)
+
+
+def _kept(
+    point: Tensor, residual: Tensor, new: Outcome, active: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The new point, [B, n], and residual, [B], of samples where they are finite."""
+    is_better = active & (new.residual < torch.inf)
+    if is_better.all():
+        return new.point, new.residual
+    return (
+        torch.where(is_better.unsqueeze(1), new.point, point),
+        torch.where(is_better, new.residual, residual),
+    )
 
 
 def _judged(
