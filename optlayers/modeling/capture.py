@@ -1,8 +1,7 @@
 """Parameters and modules that a declaration speaks of, under names for a state_dict.
 
 They are found in the body's bytecode before it runs, so that a layer owns them from
-the start: globals and closures, attributes of them (`self.net`), entries of lists, and
-what functions called from the body refer to.
+the start: in globals, closures, attributes (`self.net`), lists and functions called.
 """
 
 import dis
@@ -11,7 +10,7 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import CodeType, FunctionType, MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -50,11 +49,8 @@ def mentions(function: Any, target: Any) -> bool:
         scope = _scope(one, depth, visited)
         if scope is None:
             continue
-        code, names, owner = scope
-        for is_local, chain in _chains(code):
-            if chain[0] not in (owner if is_local else names):
-                continue
-            value = names[chain[0]]
+        for chain in scope.chains:
+            value = scope.names[chain[0]]
             for attribute in chain[1:]:
                 value = _attribute(value, attribute)
             if value is target:
@@ -134,17 +130,26 @@ def _mentions(
     scope = _scope(function, depth, visited)
     if scope is None:
         return
-    code, names, owner = scope
-    for is_local, chain in _chains(code):
-        if chain[0] not in (owner if is_local else names):
-            continue
-        yield from _resolve(chain, names, prefix, owner, visited, depth)
+    for chain in scope.chains:
+        yield from _resolve(chain, scope, prefix, visited, depth)
 
 
-def _scope(
-    function: Any, depth: int, visited: set[CodeType]
-) -> tuple[CodeType, Mapping[str, Any], Mapping[str, Any]] | None:
-    """Code, what its names mean, and its `self`; None of what is not looked into."""
+class _Scope(NamedTuple):
+    """What a function speaks of.
+
+    Attributes:
+        chains: the dotted names it loads whose first part has a meaning.
+        names: what that is.
+        owner: its `self`, by the name it has there, if there is one.
+    """
+
+    chains: list[tuple[str, ...]]
+    names: Mapping[str, Any]
+    owner: Mapping[str, Any]
+
+
+def _scope(function: Any, depth: int, visited: set[CodeType]) -> _Scope | None:
+    """The scope of a function; None of what is not looked into."""
     owner: dict[str, Any] = {}
     if isinstance(function, MethodType):
         code = getattr(function.__func__, "__code__", None)
@@ -157,7 +162,13 @@ def _scope(
     if code in visited or code.co_filename.startswith((_OUR_CODE, _TORCH_CODE)):
         return None
     visited.add(code)
-    return code, ChainMap(owner, _closure(function), function.__globals__), owner
+    names = ChainMap(owner, _closure(function), function.__globals__)
+    chains = [
+        chain
+        for is_local, chain in _chains(code)
+        if chain[0] in (owner if is_local else names)
+    ]
+    return _Scope(chains, names, owner)
 
 
 def _closure(function: FunctionType) -> dict[str, Any]:
@@ -195,14 +206,13 @@ def _chains(code: CodeType) -> tuple[tuple[bool, tuple[str, ...]], ...]:
 
 def _resolve(
     chain: Sequence[str],
-    names: Mapping[str, Any],
+    scope: _Scope,
     prefix: str,
-    owner: Mapping[str, Any],
     visited: set[CodeType],
     depth: int,
 ) -> Iterator[tuple[str, Captured]]:
-    value = names[chain[0]]
-    path = prefix + chain[0] if chain[0] not in owner else prefix.rstrip(".")
+    value = scope.names[chain[0]]
+    path = prefix + chain[0] if chain[0] not in scope.owner else prefix.rstrip(".")
     for attribute in chain[1:]:
         value = _attribute(value, attribute)
         if value is None:
