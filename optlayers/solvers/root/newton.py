@@ -65,6 +65,24 @@ class NewtonState(NamedTuple):
     fault: Tensor | None
 
 
+class Trial(NamedTuple):
+    """A step that was tried from some state.
+
+    Attributes:
+        moved: the state with the point and residual of the trial.
+        found: the evaluation there, if it can be differentiated.
+        correction: H F there, [B, n].
+        idle: samples that are finished, whose rows are free, bool [B].
+        kept: these, and samples that keep their Jacobian, bool [B].
+    """
+
+    moved: NewtonState
+    found: Evaluation | None
+    correction: Tensor
+    idle: Tensor
+    kept: Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Newton:
     """Damped Newton method with few dense Jacobians, superlinearly convergent.
@@ -136,7 +154,7 @@ class Newton:
         kept = kept | idle
         if kept.all():
             return _updated(new, correction, None)
-        return self._revised(program, state, new, found, idle, kept, correction)
+        return self._revised(program, state, Trial(new, found, correction, idle, kept))
 
     def outcome(self, state: NewtonState) -> Outcome:
         """The last accepted point."""
@@ -154,26 +172,10 @@ class Newton:
         return newton_step(program, taken, point, share), None
 
     def _revised(
-        self,
-        program: RootProgram,
-        old: NewtonState,
-        moved: NewtonState,
-        found: Evaluation | None,
-        idle: Tensor,
-        kept: Tensor,
-        correction: Tensor,
+        self, program: RootProgram, old: NewtonState, trial: Trial
     ) -> NewtonState:
-        """Where not all samples keep their Jacobian: shorter steps, new Jacobians.
-
-        Args:
-            program: of B systems.
-            old: before the trial.
-            moved: the same with the point and residual of the trial.
-            found: the evaluation at the trial, if it can be differentiated.
-            idle: samples that are finished, whose rows are free, bool [B].
-            kept: these, and samples that keep their Jacobian, bool [B].
-            correction: H F of the trial, [B, n].
-        """
+        """Where not all samples keep their Jacobian: shorter steps, new Jacobians."""
+        moved, found, correction, idle, kept = trial
         if old.damping is None or old.is_fresh is None:
             old = old._replace(
                 damping=torch.ones_like(old.length), is_fresh=torch.zeros_like(idle)
@@ -194,12 +196,9 @@ class Newton:
             return new
         if found is None:
             found = program.evaluate(new.point)
-        foreseen = (
-            old.damping
-            if accepted.all()
-            else old.damping.masked_fill(rejected, torch.inf)
-        )
-        fresh = self._renewed(old._replace(damping=foreseen), new, found, correction)
+        if not accepted.all():
+            old = old._replace(damping=old.damping.masked_fill(rejected, torch.inf))
+        fresh = self._renewed(old, new, found, correction)
         if (renewing | idle).all():
             return fresh
         return _merged(renewing, fresh, _forgetful(new, renewing))
