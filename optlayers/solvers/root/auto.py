@@ -1,8 +1,7 @@
 """The poly-algorithm: what to try, in which order, on the samples still unsolved.
 
-Up to DENSE_SIZE unknowns: Newton, Levenberg-Marquardt, then both again from starts
-moved aside. Above, without a Jacobian: if there is a map, some steps of it and
-Anderson; then Broyden, Newton-Krylov. What is left then, up to DENSE_FALLBACK: Newton.
+Few unknowns: methods with a Jacobian, then both again from starts moved aside. Many:
+methods without one, of maps first; Newton's in the end if it can still be afforded.
 """
 
 from collections.abc import Iterator
