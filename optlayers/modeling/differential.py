@@ -5,7 +5,7 @@ from typing import Any
 
 from optlayers.errors import DeclarationError, ShapeError
 from optlayers.modeling.constraints import Between, Constraint
-from optlayers.modeling.dynamics import EventDeclaration
+from optlayers.modeling.dynamics import EventDeclaration, broadcast_as
 from optlayers.modeling.expressions import Expression, as_expression
 from optlayers.modeling.fields import BoundField, Role
 from optlayers.modeling.goals import (
@@ -223,7 +223,4 @@ def _after(field: BoundField, value: Expression) -> Expression:
                 f"{field.text}."
             )
         )
-    options = {"shape": field.shape}
-    return Expression(
-        "broadcast_to", (value,), options, field.shape, None, value.sign, value.origin
-    )
+    return broadcast_as(value, field.shape)

@@ -129,6 +129,19 @@ def parts_named(expression: Expression, names: Collection[str]) -> Iterator[Expr
         pending.extend(one.arguments)
 
 
+def broadcast_as(value: Expression, shape: tuple[int, ...]) -> Expression:
+    """A value repeated to fill the shape of its state."""
+    return Expression(
+        "broadcast_to",
+        (value,),
+        {"shape": shape},
+        shape,
+        None,
+        value.sign,
+        value.origin,
+    )
+
+
 # ---- fields --------------------------------------------------------------------------
 
 
@@ -194,7 +207,7 @@ def _reading(one: Constraint, moving: Collection[str]) -> tuple[str, str]:
         raise DeclarationError(located_at(one, _algebraic(one)))
     for side, other, others in zip(sides, sides[::-1], marks[::-1], strict=True):
         if side.name in ("der", "first") and not others:
-            state = describe(side.arguments[0])
+            state = _state_of(side)
             if side.name == "first" and other.field_names & set(moving):
                 raise DeclarationError(located_at(one, _moving(one, state, other)))
             return side.name, state
@@ -203,7 +216,8 @@ def _reading(one: Constraint, moving: Collection[str]) -> tuple[str, str]:
 
 def _value(one: Constraint, word: str, field: BoundField) -> Expression:
     """The other side of an equation, in the shape of its state."""
-    value = one.right if _is_of(one.left, word, field.name) else one.left
+    is_left = one.left.name == word and _state_of(one.left) == field.name
+    value = one.right if is_left else one.left
     if value.shape == field.shape:
         return value
     if one.shape != field.shape:
@@ -215,14 +229,12 @@ def _value(one: Constraint, word: str, field: BoundField) -> Expression:
                 f"{described(value)}.\n  {field.name} was declared {field.text}.",
             )
         )
-    options = {"shape": field.shape}
-    return Expression(
-        "broadcast_to", (value,), options, field.shape, None, value.sign, value.origin
-    )
+    return broadcast_as(value, field.shape)
 
 
-def _is_of(side: Expression, word: str, state: str) -> bool:
-    return side.name == word and describe(side.arguments[0]) == state
+def _state_of(mark: Expression) -> str:
+    """The state of which something is the rate or the initial value."""
+    return mark.arguments[0].options["field"].name
 
 
 def _check_complete(
@@ -264,7 +276,7 @@ def _no_equation(one: Constraint) -> str:
 
 def _inside(one: Constraint, marks: Sequence[Expression]) -> str:
     mark = next((mark for mark in marks if mark.name == "der"), marks[0])
-    state = describe(mark.arguments[0])
+    state = _state_of(mark)
     entries = "\n  The entries are stated together, as in ol.stack([...])."
     hint = entries if mark.shape else ""
     if mark.name == "der":
