@@ -12,7 +12,7 @@ from torch import nn
 
 from optlayers.modeling.atoms import signals
 from optlayers.modeling.atoms.batch_rules import (
-    Batched,
+    BatchCall,
     Node,
     elementwise,
     on_repeated,
@@ -24,7 +24,7 @@ Template = tuple[Any, Any]
 
 def batched_call(
     function: Callable[..., Any], template: Template, node: Node
-) -> Batched | None:
+) -> BatchCall | None:
     """A torch function for a batch, or None where it must be mapped.
 
     Args:
@@ -36,7 +36,7 @@ def batched_call(
     return None if rule is None else rule(function, template, node)
 
 
-def _entry_by_entry(_: Any, template: Template, node: Node) -> Batched | None:
+def _entry_by_entry(_: Any, template: Template, node: Node) -> BatchCall | None:
     values = (*template[0], *template[1].values())
     return elementwise(node) if all(map(_is_plain, values)) else None
 
@@ -47,7 +47,7 @@ def _is_plain(value: Any) -> bool:
 
 def _along_axis(
     function: Callable[..., Any], template: Template, node: Node
-) -> Batched | None:
+) -> BatchCall | None:
     """Of one operand and an axis, which is counted from the end once it is batched."""
     positional, named = template
     given = {**dict(zip(("", "dim"), positional, strict=False)), **named}
@@ -60,7 +60,7 @@ def _along_axis(
     return partial(function, **given)
 
 
-def _with_batch_axis(_: Any, __: Template, node: Node) -> Batched:
+def _with_batch_axis(_: Any, __: Template, node: Node) -> BatchCall:
     """Of functions that take a batch in front of all their operands."""
     return on_repeated(node, lambda tensors: node.function(*tensors))
 
@@ -97,7 +97,7 @@ def _holders_of(name: str) -> list[Any]:
     return [getattr(place, name) for place in places if hasattr(place, name)]
 
 
-_RULES: Mapping[Any, Callable[[Any, Template, Node], Batched | None]] = {
+_RULES: Mapping[Any, Callable[[Any, Template, Node], BatchCall | None]] = {
     function: rule
     for rule, names in _NAMES.items()
     for name in names.split()

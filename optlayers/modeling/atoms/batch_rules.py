@@ -1,7 +1,7 @@
 """How atoms are evaluated for a batch at once, [B, *shape], rather than a sample.
 
-A rule makes the torch function of one node, told which operands have the batch axis in
-front; it returns None for what it does not know, which then runs under vmap.
+A rule is told which operands of a node have the batch axis in front, and makes its
+torch function, or None for what it does not know, which then runs under vmap.
 """
 
 import math
@@ -17,7 +17,8 @@ from torch import Tensor
 from optlayers.modeling.atoms.arrangement import cumsum
 from optlayers.modeling.atoms.shapes import Shape, reduced_axes
 
-Batched = Callable[..., Any]
+# The torch function of one node, called with its operands.
+BatchCall = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,18 @@ class Node:
         """Axes of one sample of the first operand."""
         return len(self.shapes[0])
 
-    def with_options(self, **options: Any) -> Batched:
+    def with_options(self, **options: Any) -> BatchCall:
         """The function of one sample, other options in the place of its own."""
         return partial(self.function, **{**self.options, **options})
 
 
-Rule = Callable[[Node], Batched | None]
+Rule = Callable[[Node], BatchCall | None]
 
 
 # ---- operands --------------------------------------------------------------------
 
 
-def elementwise(node: Node) -> Batched:
+def elementwise(node: Node) -> BatchCall:
     """The function itself, once the axes behind the batch are as many in all."""
     function = node.with_options()
     depth = max(map(len, node.shapes))
@@ -62,11 +63,11 @@ def elementwise(node: Node) -> Batched:
 
 
 def on_aligned(
-    function: Batched,
+    function: BatchCall,
     shapes: Sequence[Shape],
     batched: Sequence[bool],
     depth: int,
-) -> Batched:
+) -> BatchCall:
     """The function of operands whose samples got axes of size one up to `depth`."""
     pairs = zip(shapes, batched, strict=True)
     missing = [depth - len(shape) if own else 0 for shape, own in pairs]
@@ -92,12 +93,12 @@ def repeated(tensors: Sequence[Tensor], batched: Sequence[bool]) -> list[Tensor]
     return [one if own else one.expand(size, *one.shape) for one, own in pairs]
 
 
-def on_repeated(node: Node, function: Callable[[list[Tensor]], Tensor]) -> Batched:
+def on_repeated(node: Node, function: Callable[[list[Tensor]], Tensor]) -> BatchCall:
     """The function of a list of operands, all of them batched."""
     return lambda *tensors: function(repeated(tensors, node.batched))
 
 
-def direct(node: Node) -> Batched:
+def direct(node: Node) -> BatchCall:
     """The function as it is: of one operand, it acts on its last axes."""
     return node.with_options()
 
@@ -105,7 +106,7 @@ def direct(node: Node) -> Batched:
 # ---- along axes ------------------------------------------------------------------
 
 
-def reduction(node: Node) -> Batched | None:
+def reduction(node: Node) -> BatchCall | None:
     """A function of one operand with an option `axis`: some axes, None for all."""
     if len(node.shapes) > 1:
         return None
@@ -113,14 +114,14 @@ def reduction(node: Node) -> Batched | None:
     return node.with_options(axis=tuple(axis + 1 for axis in axes))
 
 
-def norm(node: Node) -> Batched | None:
+def norm(node: Node) -> BatchCall | None:
     """A norm of vectors; operator norms of a matrix have a rule of their own."""
     if node.ndim != 2 or node.options.get("axis") is not None:
         return reduction(node)
     return None
 
 
-def cumulative(node: Node) -> Batched:
+def cumulative(node: Node) -> BatchCall:
     """A function of one operand along one axis, the first by default."""
     axis = node.options.get("axis", 0)
     if axis is None:
@@ -131,7 +132,7 @@ def cumulative(node: Node) -> Batched:
 # ---- products --------------------------------------------------------------------
 
 
-def matmul(node: Node) -> Batched:
+def matmul(node: Node) -> BatchCall:
     """Products of vectors and matrices, batched or shared."""
     (left, right), (own_left, own_right) = node.shapes, node.batched
     if not own_left and len(right) == 1 and len(left) <= 2:
@@ -148,7 +149,7 @@ def _turned(A: Tensor, x: Tensor) -> Tensor:
     return torch.matmul(x, A.mT if A.ndim > 1 else A)
 
 
-def _matrices(node: Node) -> Batched:
+def _matrices(node: Node) -> BatchCall:
     (left, right), (own_left, own_right) = node.shapes, node.batched
     is_row, is_column = own_left and len(left) == 1, own_right and len(right) == 1
     shapes = ((1, *left) if is_row else left, (*right, 1) if is_column else right)
@@ -164,13 +165,13 @@ def _matrices(node: Node) -> Batched:
     return of_vectors if is_row or is_column else product
 
 
-def quad_form(node: Node) -> Batched:
+def quad_form(node: Node) -> BatchCall:
     """x' P x."""
     product = matmul(Node(torch.matmul, {}, node.shapes, node.batched, node.shapes[0]))
     return lambda x, P: (x * product(x, P)).sum(-1)
 
 
-def vdot(node: Node) -> Batched:
+def vdot(node: Node) -> BatchCall:
     """Sum of products of entries."""
     own_x, own_y = node.batched
     count = math.prod(node.shapes[0])
@@ -181,7 +182,7 @@ def vdot(node: Node) -> Batched:
     return lambda x, y: (flat(x, own_x) * flat(y, own_y)).sum(-1)
 
 
-def outer(node: Node) -> Batched:
+def outer(node: Node) -> BatchCall:
     """All products of an entry of x and an entry of y, vectors or scalars."""
     is_x, is_y = map(bool, node.shapes)
 
@@ -193,7 +194,7 @@ def outer(node: Node) -> Batched:
     return product
 
 
-def einsum(node: Node) -> Batched | None:
+def einsum(node: Node) -> BatchCall | None:
     """Sums of products over repeated subscripts, the batch a letter of its own."""
     subscripts = node.options["subscripts"].replace(" ", "")
     inputs, arrow, output = subscripts.partition("->")
@@ -210,7 +211,7 @@ def einsum(node: Node) -> Batched | None:
 # ---- entries moved ---------------------------------------------------------------
 
 
-def index(node: Node) -> Batched | None:
+def index(node: Node) -> BatchCall | None:
     """Entries chosen; lists of entries apart from each other put their axis first."""
     entries = node.options["index"]
     lists = [k for k, one in enumerate(entries) if isinstance(one, Tensor)]
@@ -220,7 +221,7 @@ def index(node: Node) -> Batched | None:
     return lambda x: x[chosen]
 
 
-def reshape(node: Node) -> Batched:
+def reshape(node: Node) -> BatchCall:
     """The same entries in another shape, by rows or by columns."""
     target = node.shape
     if node.options.get("order", "C") == "C":
@@ -233,7 +234,7 @@ def _reversed(ndim: int) -> tuple[int, ...]:
     return (0, *range(ndim, 0, -1))
 
 
-def transpose(node: Node) -> Batched:
+def transpose(node: Node) -> BatchCall:
     """The axes in another order; reversed by default."""
     axes = node.options.get("axes")
     if axes is None:
@@ -243,13 +244,13 @@ def transpose(node: Node) -> Batched:
     return lambda x: x.permute(order)
 
 
-def broadcast_to(node: Node) -> Batched:
+def broadcast_to(node: Node) -> BatchCall:
     """Entries repeated to fill a shape."""
     missing, target = len(node.shape) - node.ndim, node.shape
     return lambda x: _deepened(x, missing).expand(x.shape[0], *target)
 
 
-def concatenate(node: Node) -> Batched:
+def concatenate(node: Node) -> BatchCall:
     """Pieces joined along an axis they have; joined flat for None."""
     axis = node.options.get("axis", 0)
     if axis is None:
@@ -259,25 +260,25 @@ def concatenate(node: Node) -> Batched:
     return _joined(node, axis % node.ndim + 1)
 
 
-def stack(node: Node) -> Batched:
+def stack(node: Node) -> BatchCall:
     """Pieces joined along a new axis."""
     dim = node.options.get("axis", 0) % (node.ndim + 1) + 1
     return on_repeated(node, lambda parts: torch.stack(parts, dim))
 
 
-def hstack(node: Node) -> Batched:
+def hstack(node: Node) -> BatchCall:
     """Pieces side by side."""
     if max(map(len, node.shapes)) > 1:
         return _joined(node, 2)
     return on_repeated(node, lambda parts: torch.cat(_deep(parts), 1))
 
 
-def vstack(node: Node) -> Batched:
+def vstack(node: Node) -> BatchCall:
     """Pieces one above the other; vectors are rows."""
     return on_repeated(node, lambda parts: torch.cat([_row(one) for one in parts], 1))
 
 
-def _joined(node: Node, dim: int) -> Batched:
+def _joined(node: Node, dim: int) -> BatchCall:
     return on_repeated(node, lambda parts: torch.cat(parts, dim))
 
 
@@ -291,7 +292,7 @@ def _row(part: Tensor) -> Tensor:
     return part.unsqueeze(1) if part.ndim == 2 else part
 
 
-def diagonal(node: Node) -> Batched:
+def diagonal(node: Node) -> BatchCall:
     """The matrix with a given diagonal, or the diagonal of a matrix."""
     offset = node.options.get("k", 0)
     if node.ndim == 1:
@@ -299,7 +300,7 @@ def diagonal(node: Node) -> Batched:
     return partial(torch.diagonal, offset=offset, dim1=-2, dim2=-1)
 
 
-def trace(node: Node) -> Batched:
+def trace(node: Node) -> BatchCall:
     """Sum of the diagonal."""
     return lambda X: torch.diagonal(X, dim1=-2, dim2=-1).sum(-1)
 
