@@ -22,7 +22,7 @@ NOT_OPTIMIZED = {
 
 # The relation that an example of each shows.
 _RELATIONS = {"constraint": "<=", "equation": "=="}
-_A = {"constraint": "a constraint", "equation": "an equation"}
+_WITH_ARTICLE = {"constraint": "a constraint", "equation": "an equation"}
 _MADE_WITH = {
     "constraint": "a constraint is made with ==, <=, >=, <<, >> or ol.in_cone",
     "equation": "an equation is made with ==",
@@ -88,14 +88,15 @@ def flattened(given: Iterable[Any]) -> Iterator[Any]:
 
 def no_constraint(name: str, one: Any, word: str) -> str:
     """Why something is no constraint or equation, and how one is made."""
+    what = _WITH_ARTICLE[word]
     if isinstance(one, bool):
         return (
             f"{name} is the plain value {one}: both sides were numbers.\n  "
-            f"{_A[word].capitalize()} has a Variable, State or Control on one side."
+            f"{what.capitalize()} has a Variable, State or Control on one side."
         )
     if isinstance(one, Expression):
         return (
-            f"{name} is an expression, {describe(one)}; {_A[word]} compares two, as "
+            f"{name} is an expression, {describe(one)}; {what} compares two, as "
             f"in {describe(one)} {_RELATIONS[word]} 0."
         )
     if isinstance(one, EventDeclaration):
