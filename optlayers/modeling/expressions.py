@@ -1,6 +1,7 @@
 """Expressions as data: an operation, its arguments, and what is known of the result.
 
-One sample, no batch dimension. Operators live in `algebra`, rules in `inference`.
+One sample, no batch dimension. Operators live in `algebra`, words of stages in
+`trajectories`, rules in `inference`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,25 +33,20 @@ from optlayers.modeling.origin import Origin
 from optlayers.modeling.relations import related
 from optlayers.modeling.signs import Sign
 from optlayers.modeling.sparse import is_sparse, sparse_constant
-from optlayers.modeling.stages import (
-    at_one_time,
-    at_stage,
-    no_stages,
-    shifted,
-    summed,
-)
+from optlayers.modeling.stages import at_one_time, no_stages
 from optlayers.modeling.torch_functions import (
     refuse_access,
     relation,
     tensor_method,
 )
 from optlayers.modeling.tracing import captured_name
+from optlayers.modeling.trajectories import Trajectory
 
 __all__ = ["Expression", "Sign", "apply", "as_expression", "relate"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Expression(Algebra):
+class Expression(Algebra, Trajectory):
     """One node of a declaration.
 
     Structural names and their options (every other name is an atom's):
@@ -115,50 +111,6 @@ class Expression(Algebra):
         """The floating dtype in force; the values decide when it is evaluated."""
         return torch.get_default_dtype()
 
-    @property
-    def is_staged(self) -> bool:
-        """Whether it has a value at every stage of a window."""
-        return self.stages is not None
-
-    # ---- stages ------------------------------------------------------------------
-
-    @property
-    def next(self) -> "Expression":
-        """The expression one stage later."""
-        return self._staged("next", lambda stages: shifted(self.shape, stages, 1))
-
-    @property
-    def first(self) -> "Expression":
-        """Its value at the first stage; of a differential equation at the start."""
-        if self.name == "field" and self.options["field"].is_continuous:
-            return self._grow(Step("first", {}, self.shape, None))
-        return self._staged(
-            "first", lambda stages: at_stage(self.shape, stages, stages.start)
-        )
-
-    @property
-    def last(self) -> "Expression":
-        """Its value at the last stage."""
-        return self._staged("last", lambda stages: at_stage(self.shape, stages, -1))
-
-    def at(self, stage: int) -> "Expression":
-        """Its value at one stage; negative ones count from the end."""
-        return self._staged("at", lambda stages: at_stage(self.shape, stages, stage))
-
-    def over_stages(self) -> "Expression":
-        """Its sum over all stages; `ol.total` is this."""
-        return self._staged("total", lambda stages: summed(self.shape))
-
-    def _staged(self, word: str, step: Any) -> "Expression":
-        if self.stages is None:
-            fields = fields_of((self,))
-            states = [one.name for one in fields if one.is_continuous]
-            raise located(DeclarationError(no_stages(word, describe(self), states)))
-        try:
-            return self._grow(step(self.stages))
-        except DeclarationError as reason:
-            raise located(reason) from None
-
     # ---- building on it ----------------------------------------------------------
 
     def _apply(self, name: str, *arguments: Any, **options: Any) -> "Expression":
@@ -195,6 +147,10 @@ class Expression(Algebra):
             self.sign,
             Origin.here(),
         )
+
+    def _why_unstaged(self, word: str) -> str:
+        states = [one.name for one in fields_of((self,)) if one.is_continuous]
+        return no_stages(word, describe(self), states)
 
     def __rpow__(self, base: Any) -> "Expression":
         return _power(base, self)
