@@ -1,4 +1,4 @@
-"""Layers of systems of equations: roots, branches, gradients, failures, copies."""
+"""Layers of systems of equations: roots, branches, gradients, options, copies."""
 
 import copy
 import pickle
@@ -12,17 +12,14 @@ from torch.testing import assert_close
 import optlayers as ol
 from optlayers import Parameter, Variable, minimize, solve
 from optlayers.errors import (
-    InvalidDataError,
     NotConvex,
     NotSupported,
     OrderError,
     ParameterError,
     SingularError,
-    SolveError,
     SolverRefused,
 )
 from optlayers.interfaces import Kind
-from optlayers.solution import Status
 
 DOUBLE = {"dtype": torch.float64}
 # A residual of 1e-10 at a condition of a few.
@@ -78,16 +75,6 @@ def intersection(
         line=p[1] == a * p[0],
         sum=s == p[0] + p[1],
     )
-
-
-@ol.problem
-def logarithm(x=Variable(start=1.0), a=Parameter(), shared=Parameter()):
-    return solve(torch.log(x) * shared == a)
-
-
-@ol.problem
-def square(x=Variable(start=1.0), a=Parameter(), shared=Parameter()):
-    return solve(shared * x**2 == a)
 
 
 def weights(rows=4, dtype=torch.float64):
@@ -211,82 +198,6 @@ def test_a_singular_jacobian_is_named_and_least_squares_answers():
     assert slope == 0 and out.stats["gradient_condition"].isinf().all()
 
 
-# ---- failure -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("on_failure", ["nan", "keep"])
-@pytest.mark.parametrize("bad", [-1.0, torch.nan])
-def test_a_sample_without_root_changes_nothing_in_the_others(on_failure, bad):
-    def run(rows, **options):
-        a = torch.tensor(rows, **DOUBLE, requires_grad=True)
-        shared = torch.tensor(2.0, **DOUBLE, requires_grad=True)
-        out = square(a, shared, **options)
-        return out, torch.autograd.grad(out.x[out.ok].sum(), (a, shared))
-
-    with_bad, gradients = run([1.0, bad, 4.0], on_failure=on_failure)
-    alone, expected = run([1.0, 4.0])
-    assert with_bad.ok.tolist() == [True, False, True]
-    assert torch.equal(with_bad.x[with_bad.ok], alone.x)
-    assert with_bad.x[1].isnan() == (on_failure == "nan")
-    assert gradients[0].tolist() == [expected[0][0], 0.0, expected[0][1]]
-    assert torch.equal(gradients[1], expected[1])
-
-
-def test_a_gradient_through_failed_rows_stays_finite_for_what_is_shared():
-    a = torch.tensor([0.0, torch.inf, 1.0], **DOUBLE, requires_grad=True)
-    shared = torch.tensor(1.0, **DOUBLE, requires_grad=True)
-    out = logarithm(a, shared, on_failure="keep")
-    out.x.sum().backward()
-    assert out.ok.tolist() == [True, False, True]
-    assert a.grad.isfinite().all() and a.grad[1] == 0 and shared.grad.isfinite()
-
-
-def test_one_of_many_diverging_changes_nothing_in_the_rest():
-    a = torch.linspace(0.5, 3, 256, **DOUBLE)
-    shared = torch.tensor(1.0, **DOUBLE)
-    rest = torch.arange(256) != 100
-    alone = square(a[rest], shared)
-    a[100] = -1.0
-    out = square(a, shared, on_failure="nan")
-    assert torch.equal(out.x[rest], alone.x)
-    assert out.ok[rest].all() and not out.ok[100]
-
-
-def test_an_unsolved_sample_is_named_with_its_equation():
-    with pytest.raises(SolveError) as refused:
-        square(torch.tensor([1.0, -1.0], **DOUBLE), torch.tensor(1.0, **DOUBLE))
-    message = str(refused.value)
-    assert "square: 1 of 2 samples were not solved" in message
-    assert "sample 1: STALLED" in message or "sample 1: STEP_LIMIT" in message
-    assert "of equation_0 against" in message and "start=" in message
-
-
-def test_data_that_break_the_declaration_are_found_before_the_solve():
-    r, a = torch.tensor([1.0, -1.0, torch.nan], **DOUBLE), torch.tensor(1.0, **DOUBLE)
-    with pytest.raises(InvalidDataError, match=r"r is -1, declared Parameter\(nonneg"):
-        intersection(r=r, a=a)
-    out = intersection(r=r, a=a, on_failure="nan")
-    expected = [Status.SOLVED, Status.INVALID_DATA, Status.NOT_FINITE]
-    assert out.status.tolist() == expected
-    assert out.p[1:].isnan().all() and out.p[0].isfinite().all()
-
-
-def test_a_batch_without_any_good_sample_has_zero_gradients():
-    a = torch.full((2,), torch.nan, **DOUBLE, requires_grad=True)
-    shared = torch.tensor(1.0, **DOUBLE, requires_grad=True)
-    out = square(a, shared, on_failure="keep")
-    assert not out.ok.any() and out.x.isfinite().all()
-
-
-def test_a_root_outside_the_bounds_is_none():
-    def body(x=Variable(lower=0, start=1.0), a=Parameter()):
-        return solve(x == a)
-
-    out = ol.problem(body)(torch.tensor([-1.0, 2.0], **DOUBLE), on_failure="keep")
-    assert out.ok.tolist() == [False, True]
-    assert (out.x >= 0).all()
-
-
 # ---- the face of a layer -------------------------------------------------------------
 
 
@@ -357,24 +268,31 @@ def test_solver_instances_keep_their_options():
     assert (out.stats["steps"] <= 1).all() and not out.ok.all()
 
 
-def test_bad_options_are_refused():
-    u, W = weights()
-    with pytest.raises(ParameterError, match="one of exact, dense"):
-        equilibrium(u, W, gradient="diffcp")
-    with pytest.raises(SolverRefused, match="solves convex programs"):
-        equilibrium(u, W, solver=ol.registry.create("convex", "clarabel"))
-    with pytest.raises(SolverRefused, match="x == map"):
-        phase.layer(solver="anderson")
-    with pytest.raises(ParameterError, match="approximate"):
-        equilibrium.layer(d=3, gradient="neumann", order=2)
-    with pytest.raises(ParameterError, match="int64"):
-        phase(torch.zeros(2, dtype=torch.int64))
-
+def test_gradients_of_another_kind_are_refused():
     def least(x=Variable(), y=Parameter()):
         return minimize((x - y) ** 2)
 
+    with pytest.raises(ParameterError, match="one of exact, dense"):
+        equilibrium.layer(d=3, gradient="diffcp")
     with pytest.raises(ParameterError, match="one of exact, diffcp"):
-        ol.problem(least)(torch.zeros(2), gradient="gmres")
+        ol.problem(least).layer(gradient="gmres")
+
+
+def test_solvers_of_something_else_are_refused():
+    with pytest.raises(SolverRefused, match="solves convex programs"):
+        phase.layer(solver=ol.registry.create("convex", "clarabel"))
+    with pytest.raises(SolverRefused, match="x == map"):
+        phase.layer(solver="anderson")
+
+
+def test_an_approximate_gradient_has_no_second_derivative():
+    with pytest.raises(ParameterError, match="approximate"):
+        equilibrium.layer(d=3, gradient="neumann", order=2)
+
+
+def test_integers_are_refused():
+    with pytest.raises(ParameterError, match="int64"):
+        phase(torch.zeros(2, dtype=torch.int64))
 
 
 def test_there_is_no_cone_program_of_a_system():
