@@ -11,7 +11,14 @@ from torch import Tensor
 
 from optlayers.errors import NotSupported, SingularError
 from optlayers.linalg.dense import DenseOperator
-from optlayers.linalg.krylov import Krylov, Product, bicgstab, gmres, normal_cg
+from optlayers.linalg.krylov import (
+    Krylov,
+    Product,
+    bicgstab,
+    gmres,
+    normal_cg,
+    richardson,
+)
 from optlayers.linalg.matrix_free import MatrixFreeOperator
 from optlayers.linalg.operators import Operator
 from optlayers.programs.root import RootProgram
@@ -54,13 +61,24 @@ def _exact(program: RootProgram, point: Tensor) -> Operator:
     if program.size <= (DENSE_MAP_LIMIT if is_map else DENSE_LIMIT):
         return program.linearize(point)
 
+    attempts = (
+        *([_by_richardson] if is_map else []),
+        _by_bicgstab,
+        _by_columns if program.size <= DENSE_LIMIT else _by_gmres,
+    )
+
     def solve(product: Product, _: Product, r: Tensor) -> Krylov:
-        found = bicgstab(product, r, tolerance=_reachable(r), max_steps=EXACT_PRODUCTS)
-        if _poor(found, r).any() and program.size <= DENSE_LIMIT:
-            return _by_columns(product, r)
-        if _poor(found, r).any():
-            found = gmres(
-                product, r, tolerance=_reachable(r), max_steps=MOST_PRODUCTS, restart=60
+        found = Krylov(torch.zeros_like(r), torch.full_like(r[:, 0], torch.inf))
+        for attempt in attempts:
+            poor = _poor(found, r)
+            if not poor.any():
+                break
+            # Only of those samples: no answer depends on the company it is solved in.
+            rows = poor.unsqueeze(1)
+            new = attempt(product, torch.where(rows, r, 0.0))
+            found = Krylov(
+                torch.where(rows, new.value, found.value),
+                torch.where(poor, new.residual, found.residual),
             )
         return _converged(found, r)
 
@@ -73,10 +91,7 @@ def _dense(program: RootProgram, point: Tensor) -> Operator:
 
 def _gmres(program: RootProgram, point: Tensor) -> Operator:
     def solve(product: Product, _: Product, r: Tensor) -> Krylov:
-        found = gmres(
-            product, r, tolerance=_reachable(r), max_steps=MOST_PRODUCTS, restart=60
-        )
-        return _converged(found, r)
+        return _converged(_by_gmres(product, r), r)
 
     return _matrix_free(program, point, solve)
 
@@ -136,14 +151,30 @@ def _matrix_free(program: RootProgram, point: Tensor, solver) -> Operator:
     )
 
 
+def _by_richardson(product: Product, r: Tensor) -> Krylov:
+    return richardson(product, r, tolerance=_reachable(r))
+
+
+def _by_bicgstab(product: Product, r: Tensor) -> Krylov:
+    return bicgstab(product, r, tolerance=_reachable(r), max_steps=EXACT_PRODUCTS)
+
+
+def _by_gmres(product: Product, r: Tensor) -> Krylov:
+    return gmres(
+        product, r, tolerance=_reachable(r), max_steps=MOST_PRODUCTS, restart=60
+    )
+
+
 def _by_columns(product: Product, r: Tensor) -> Krylov:
     """The solution by a dense matrix, made of its products with unit vectors."""
     unit = torch.eye(r.shape[1], dtype=r.dtype, device=r.device)
     columns = [product(one.expand_as(r).contiguous()) for one in unit]
     operator = DenseOperator.from_matrix(torch.stack(columns, 2))
-    x = operator.solve(r)
-    relative = (r - operator.matvec(x)).norm(dim=1) / r.norm(dim=1)
-    return _converged(Krylov(x, relative.nan_to_num(0.0)), r)
+    x, size = operator.solve(r), r.norm(dim=1)
+    relative = (r - operator.matvec(x)).norm(dim=1) / size
+    # Numbers that are not finite are passed on; they say nothing of J.
+    is_free = (size == 0) | ~size.isfinite()
+    return Krylov(x, torch.where(is_free, 0.0, relative))
 
 
 def _poor(found: Krylov, r: Tensor) -> Tensor:

@@ -30,6 +30,21 @@ def test_maps_are_linearized_without_a_matrix_as_exactly_as_with_one(radius):
     )
 
 
+def test_a_sample_whose_map_grows_leaves_the_solves_of_others_bitwise():
+    factor = torch.tensor([[0.5], [0.6], [0.7]], dtype=torch.float64)
+    r = torch.linspace(1, 2, 3 * N, dtype=torch.float64).reshape(3, N)
+
+    def solved(factor):
+        program = RootProgram.from_map(lambda z: factor * z.roll(1, 1), 3, N)
+        return linearize(program, torch.zeros_like(r), "exact").solve_transposed(r)
+
+    calm = solved(factor)
+    factor = factor.index_fill(0, torch.tensor([1]), 3.0)
+    wild = solved(factor)
+    assert_close(wild[[0, 2]], calm[[0, 2]], rtol=0, atol=0)
+    assert_close(wild[1] - 3 * wild[1].roll(-1), r[1])
+
+
 @pytest.mark.parametrize("method", ["exact", "gmres", "bicgstab", "normal_cg"])
 def test_a_singular_system_is_never_silently_wrong(method):
     b = torch.zeros(1, N, dtype=torch.float64, requires_grad=True)

@@ -2,7 +2,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from optlayers.linalg.krylov import bicgstab, gmres, normal_cg
+from optlayers.linalg.krylov import bicgstab, gmres, normal_cg, richardson
 from optlayers.linalg.matrix_free import MatrixFreeOperator
 
 
@@ -29,10 +29,22 @@ def test_each_method_agrees_with_a_factorization():
     for found in (
         gmres(product, b, tolerance=1e-12, max_steps=200),
         bicgstab(product, b, tolerance=1e-12, max_steps=400),
+        richardson(product, b, tolerance=1e-12),
         normal_cg(product, transposed, b, tolerance=1e-12, max_steps=400),
     ):
         assert_close(found.value, exact, rtol=0, atol=1e-9)
         assert (found.residual < 1e-10).all()
+
+
+def test_richardson_gives_up_a_row_that_grows_and_leaves_the_others_bitwise():
+    A, b = system()
+    alone = richardson(products(A)[0], b, tolerance=1e-12)
+    A[1] = 4 * torch.eye(len(A[1]), dtype=A.dtype)
+    found = richardson(products(A)[0], b, tolerance=1e-12)
+    others = [0, 2, 3, 4]
+    assert_close(found.value[others], alone.value[others], rtol=0, atol=0)
+    assert (found.value[1] == 0).all()
+    assert found.residual[1] == 1
 
 
 def test_normal_cg_gives_the_shortest_least_squares_solution():
