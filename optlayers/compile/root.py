@@ -11,19 +11,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from optlayers.compile.checks import assertions, leaf_checks
-from optlayers.compile.leaves import Captured, LeafEvaluation, LeafTable
-from optlayers.compile.parametric import Parametrics
+from optlayers.compile.promises import Promises
 from optlayers.compile.samples import Inputs, SampleFunction, Unknowns
 from optlayers.compile.staged_equations import written_out
-from optlayers.compile.template import LeafCheck
 from optlayers.interfaces import Kind
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.evaluate import Evaluator
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
-from optlayers.solvers.checks import Check
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +33,7 @@ class RootTemplate:
         start: where the search begins, float64 [n].
         lower, upper: declared bounds, float64 [n]; None if there is none.
         row_names: the equation that each entry of the residual belongs to.
-        leaf_checks: what must hold of the parameters before a solve.
-        asserted: evaluates what the user vouched for, to be checked.
-        asserted_shapes: its shapes, of one sample.
+        promises: what must hold of the parameters before a solve.
         parameter_shapes: shape of one sample of each parameter.
         why: one sentence on what it is.
     """
@@ -51,36 +45,10 @@ class RootTemplate:
     lower: Tensor | None
     upper: Tensor | None
     row_names: tuple[str, ...]
-    leaf_checks: tuple[LeafCheck, ...]
-    asserted: LeafEvaluation
-    asserted_shapes: tuple[tuple[int, ...], ...]
+    promises: Promises
     parameter_shapes: Mapping[str, tuple[int, ...]]
     why: str
     kind: ClassVar[Kind] = Kind.ROOT
-
-    @property
-    def checks(self) -> tuple[Check, ...]:
-        """What must hold of the tensors `checked` returns, in that order."""
-        return tuple(one.check for one in self.leaf_checks)
-
-    def checked(
-        self, parameters: Mapping[str, Tensor], captured: Captured
-    ) -> list[Tensor]:
-        """The tensors that `checks` speak of, each [*shape] or [B, *shape].
-
-        Args:
-            parameters: by name, each [*shape] (shared) or [B, *shape].
-            captured: parameters and modules met in the declaration, by name.
-        """
-        values = self.asserted(parameters, captured) if self.asserted_shapes else []
-        found = []
-        for one in self.leaf_checks:
-            if isinstance(one.subject, str):
-                found.append(parameters[one.subject])
-                continue
-            value, shape = values[one.subject], self.asserted_shapes[one.subject]
-            found.append(value.reshape((*value.shape[:-1], *shape)))
-        return found
 
 
 def compile_root(declaration: Declaration) -> RootTemplate:
@@ -99,10 +67,6 @@ def compile_root(declaration: Declaration) -> RootTemplate:
         owners = [maps[name][1] for name in unknowns.shapes]
     evaluator = Evaluator(outputs, variables=unknowns.shapes)
     inputs = Inputs.of(outputs, evaluator, fields, declaration.captured)
-    vouched = dict.fromkeys(found for one in outputs for found in assertions(one))
-    leaves = LeafTable(Parametrics())
-    positions = [(one, leaves.position(one.arguments[0])) for one in vouched]
-    shapes = {n: one.shape for n, one in fields.items() if not one.is_variable}
     return RootTemplate(
         function=SampleFunction(evaluator, unknowns, inputs, sides),
         is_fixed_point=maps is not None,
@@ -111,10 +75,10 @@ def compile_root(declaration: Declaration) -> RootTemplate:
         lower=_bounds(fields, [_lower(one) for one in _variables(fields)], -torch.inf),
         upper=_bounds(fields, [_upper(one) for one in _variables(fields)], torch.inf),
         row_names=_repeated(owners, sides),
-        leaf_checks=leaf_checks(declaration, positions),
-        asserted=LeafEvaluation(leaves.leaves, shapes),
-        asserted_shapes=tuple(leaf.shape for leaf in leaves.leaves),
-        parameter_shapes=shapes,
+        promises=Promises.of(declaration, outputs),
+        parameter_shapes={
+            n: one.shape for n, one in fields.items() if not one.is_variable
+        },
         why=_why(names, unknowns.size, maps is not None),
     )
 

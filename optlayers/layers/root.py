@@ -37,7 +37,9 @@ class RootRoute:
     def __init__(self, template: RootTemplate, subject: str) -> None:
         self.template = template
         self.subject = subject
-        self.ndims = checked_ndims(template.parameter_shapes, template.leaf_checks)
+        self.ndims = checked_ndims(
+            template.parameter_shapes, template.promises.leaf_checks
+        )
         self._plans: dict[tuple[SolveOptions, torch.dtype], RootPlan] = {}
 
     def __call__(
@@ -69,7 +71,7 @@ class RootRoute:
             modules,
             start.expand(math.prod(batch_shape), -1),
             options,
-            checked=template.checked(aligned, captured),
+            checked=template.promises.checked(aligned, captured),
             batch_shape=batch_shape,
             reads_closures=reads.reads_closures,
         )
@@ -135,7 +137,7 @@ class RootRoute:
             on_failure=options.on_failure,
             subject=self.subject,
             row_names=template.row_names,
-            checks=template.checks,
+            checks=template.promises.checks,
             lower=template.lower,
             upper=template.upper,
         )

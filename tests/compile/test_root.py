@@ -133,9 +133,9 @@ def test_promises_within_equations_are_checked():
 
     template = compiled(body)
     w = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    texts = [one.text for one in template.checks]
+    texts = [one.text for one in template.promises.checks]
     assert any("ol.nonneg" in text for text in texts)
-    of_parameter, vouched = template.checked({"w": w}, {})
+    of_parameter, vouched = template.promises.checked({"w": w}, {})
     assert of_parameter is w and vouched.tolist() == [3.0, 7.0]
 
 
