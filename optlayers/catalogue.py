@@ -46,4 +46,21 @@ BUILT_IN = (
         "root", "chandrupatla", "optlayers.solvers.root.chandrupatla:Chandrupatla", 80
     ),
     Entry("root", "bisection", "optlayers.solvers.root.bisection:Bisection", 90),
+    Entry("ode", "auto", "optlayers.solvers.ode.auto:Auto", 10),
+    Entry("ode", "tsit5", "optlayers.solvers.ode.tsit5:Tsit5", 20),
+    Entry("ode", "dopri5", "optlayers.solvers.ode.dopri5:Dopri5", 30),
+    Entry("ode", "dopri8", "optlayers.solvers.ode.dopri8:Dopri8", 40),
+    Entry("ode", "bosh3", "optlayers.solvers.ode.bosh3:Bosh3", 50),
+    Entry("ode", "heun", "optlayers.solvers.ode.heun:Heun", 60),
+    Entry("ode", "midpoint", "optlayers.solvers.ode.midpoint:Midpoint", 65),
+    Entry("ode", "rk4", "optlayers.solvers.ode.rk4:RK4", 70),
+    Entry("ode", "euler", "optlayers.solvers.ode.euler:Euler", 80),
+    Entry("ode", "leapfrog", "optlayers.solvers.ode.leapfrog:Leapfrog", 90),
+    Entry("ode", "rodas5p", "optlayers.solvers.ode.rodas5p:Rodas5P", 100),
+    Entry("ode", "kvaerno5", "optlayers.solvers.ode.kvaerno5:Kvaerno5", 110),
+    Entry("ode", "trapezoid", "optlayers.solvers.ode.trapezoid:Trapezoid", 120),
+    Entry(
+        "ode", "implicit_euler",
+        "optlayers.solvers.ode.implicit_euler:ImplicitEuler", 130,
+    ),
 )  # fmt: skip

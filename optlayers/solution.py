@@ -3,12 +3,14 @@
 Data first: `status` says why, `ok` says whether; exceptions are made from them later.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 from torch import Tensor
+
+from optlayers.errors import ParameterError
 
 
 class Status(IntEnum):
@@ -40,6 +42,33 @@ _MEANINGS = {
 
 
 @dataclass(frozen=True)
+class EventLog:
+    """When one event fired, and in which state, in order of time.
+
+    Attributes:
+        times: [B, K], NaN where a sample had fewer than K; differentiable.
+        states: before a jump, [B, K, n], NaN likewise.
+    """
+
+    times: Tensor
+    states: Tensor
+
+    def reshaped(self, batch_shape: Sequence[int]) -> "EventLog":
+        """With the user's batch axes instead of B."""
+        return EventLog(
+            self.times.reshape(*batch_shape, *self.times.shape[1:]),
+            self.states.reshape(*batch_shape, *self.states.shape[1:]),
+        )
+
+    def without_gradient(self, rows: Tensor) -> "EventLog":
+        """The same numbers, of which some samples, bool [B], have no derivative."""
+        return EventLog(
+            self.times.detach().where(rows[:, None], self.times),
+            self.states.detach().where(rows[:, None, None], self.states),
+        )
+
+
+@dataclass(frozen=True)
 class Solution:
     """Solutions of a batch of B programs.
 
@@ -49,17 +78,39 @@ class Solution:
         status: a `Status` per sample, int8 [B].
         stats: numbers per sample: "steps", "residual", "seconds",
             "gradient_condition", each [B].
-        events: what fired during an integration (ODE solvers only).
+        events: what fired during an integration, a log for each event (ODE only).
         operator: the factorized linearization at the solution, if the solver has one
             that is exact there.
+        dense: the solution of an integration at any times, if it was kept.
     """
 
     value: Tensor
     duals: Mapping[str, Tensor]
     status: Tensor
     stats: Mapping[str, Tensor] = field(default_factory=dict)
-    events: tuple[Any, ...] = ()
+    events: tuple[EventLog, ...] = ()
     operator: Any = None
+    dense: Callable[[Tensor], Any] | None = None
+
+    def at(self, times: Tensor) -> Any:
+        """The solution of an integration at any times between its first and last.
+
+        Args:
+            times: [M] or [*batch, M], in any order.
+
+        Returns:
+            [*batch, M, n], differentiable as the solution is, and in the times; of a
+            pytree each leaf [B, M, ...].
+
+        Raises:
+            ParameterError: the steps were not kept, or a time lies outside.
+        """
+        if self.dense is None:
+            raise ParameterError(
+                "solution.at(t) needs the steps of the integration, which were not "
+                "kept: call integrate(..., dense=True)."
+            )
+        return self.dense(times)
 
     @property
     def ok(self) -> Tensor:

@@ -138,7 +138,7 @@ def test_ranked_says_the_same_as_choose_when_all_refuse(own_entries):
 
 def test_a_kind_without_solvers_says_so():
     with pytest.raises(SolverRefused, match="none is registered"):
-        registry.choose(type("P", (Unsolved,), {"kind": Kind.ODE})())
+        registry.choose(type("P", (Unsolved,), {"kind": Kind.MINIMIZE})())
 
 
 def test_a_solver_that_cannot_be_imported_names_the_remedy(own_entries):

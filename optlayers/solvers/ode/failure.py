@@ -1,0 +1,52 @@
+"""What is said of samples that did not reach their last time."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from optlayers.programs.initial_value import InitialValueProgram
+from optlayers.solution import Solution, Status
+from optlayers.solvers.failure import Fault, report
+
+_REMEDIES: Mapping[Status, str] = {
+    Status.STEP_LIMIT: "Raise max_steps of the solver, loosen rtol=, or, if the "
+    'problem is stiff, try solver="rodas5p" or "kvaerno5".',
+    Status.STALLED: "The step became too short to change the time: look for a "
+    "discontinuity of the field there, or try a stiff solver.",
+    Status.NOT_FINITE: "Look for a division by zero, a logarithm or an overflow in the "
+    "field, or end the integration before, with an event.",
+    Status.INVALID_DATA: "Give finite times, each row strictly increasing or strictly "
+    "decreasing.",
+}
+
+
+def raise_failed(
+    subject: str,
+    program: InitialValueProgram,
+    solved: Solution,
+    batch_shape: Sequence[int],
+    faults: Mapping[int, Fault] = MappingProxyType({}),
+) -> None:
+    """Raise if a sample failed.
+
+    Args:
+        subject: what the problem is called.
+        program: of B samples.
+        solved: what was found of them.
+        batch_shape: the user's batch axes; prod = B.
+        faults: by sample, what a check found wrong with its parameters.
+
+    Raises:
+        SolveError: names the samples, the times they reached and their states.
+    """
+    if bool((solved.status == Status.SOLVED).all()):
+        return
+
+    def detail(i: int) -> str:
+        if int(solved.status[i]) == Status.INVALID_DATA:
+            shown = ", ".join(f"{one:.3g}" for one in program.times[i, :4].tolist())
+            return f"its times are {shown}{', ...' * (program.times.shape[1] > 4)}"
+        time = float(solved.stats["time"][i])
+        steps = int(solved.stats["steps"][i])
+        return f"stopped at t = {time:.6g} after {steps} steps"
+
+    raise report(subject, solved.status, faults, batch_shape, detail, _REMEDIES)

@@ -1,0 +1,119 @@
+"""How large the error of a step is, and how long the next one should be.
+
+The error of a sample is the norm of error / (atol + rtol max(|x(t)|, |x(t + h)|)).
+"""
+
+import torch
+from torch import Tensor
+
+from optlayers.programs.initial_value import FieldFunction
+from optlayers.solvers.ode.control import FixedStep
+from optlayers.solvers.ode.initial_step import initial_step
+from optlayers.solvers.ode.options import StepOptions
+from optlayers.solvers.ode.stepper import Step, Stepper
+
+
+class Pace:
+    """The lengths of the steps of one walk.
+
+    Attributes:
+        proposed: the next step of each sample, were there no end and no stop, [B].
+        is_adaptive: whether errors choose the steps.
+    """
+
+    def __init__(self, stepper: Stepper, options: StepOptions, state: Tensor) -> None:
+        """Take what the options say.
+
+        Args:
+            stepper: the method.
+            options: of the solver.
+            state: x0, [B, n].
+        """
+        self._stepper, self._options = stepper, options
+        self.is_adaptive = not isinstance(options.control, FixedStep)
+        # The mean square is the sum of squares of errors that may be larger.
+        share = max(1, state.shape[1]) ** 0.5 if options.norm == "rms" else 1.0
+        self._rtol = share * options.rtol
+        self._atol = state.new_full((), share * options.absolute)
+
+    def begin(
+        self,
+        field: FieldFunction,
+        time: Tensor,
+        state: Tensor,
+        rate: Tensor,
+        span: Tensor,
+    ) -> None:
+        """Propose the first step.
+
+        Args:
+            field: f.
+            time: t0, [B].
+            state: x0, [B, n].
+            rate: f(t0, x0), [B, n].
+            span: the time to integrate over, [B].
+        """
+        options, control = self._options, self._options.control
+        if isinstance(control, FixedStep):
+            self.proposed = torch.full_like(time, control.size or torch.inf)
+        elif options.first_step is not None:
+            self.proposed = torch.full_like(time, options.first_step)
+        else:
+            self.proposed = initial_step(
+                field, time, state, rate, span,
+                lambda one: self._norm(one / self._allowed(state.abs())),
+                self._stepper.order,
+            )  # fmt: skip
+        self._earlier = (torch.ones_like(time),) * control.depth
+
+    def ratio(self, step: Step, state: Tensor) -> Tensor:
+        """Estimated over allowed error, [B]; zero where steps are fixed."""
+        if not self.is_adaptive or step.error is None:
+            found = step.state.isfinite().all(1)
+            if step.is_solved is not None:
+                found = found & step.is_solved
+            return torch.where(found, 0.0, torch.nan)
+        allowed = self._allowed(torch.maximum(state.abs(), step.state.abs()))
+        ratio = self._norm(step.error.div(allowed))
+        if step.is_solved is not None:
+            ratio = torch.where(step.is_solved, ratio, torch.inf)
+        return ratio
+
+    def adapt(
+        self, size: Tensor, ratio: Tensor, accepted: Tensor, *, has_stops: bool
+    ) -> None:
+        """Propose the step after one that was tried.
+
+        Args:
+            size: of the one tried, [B].
+            ratio: of it.
+            accepted: whether it was, bool [B].
+            has_stops: whether it may have been shortened on the way.
+        """
+        control = self._options.control
+        if isinstance(control, FixedStep):
+            return
+        order = (self._stepper.error_order or 0) + 1
+        proposed = size * control.factor(ratio, self._earlier, order)
+        if has_stops:
+            # What a stop has shortened says nothing against the length before.
+            shortened = accepted & (size < self.proposed)
+            longer = torch.maximum(proposed, self.proposed)
+            proposed = torch.where(shortened, longer, proposed)
+        self.proposed = proposed
+        if self._earlier:
+            newest = torch.where(accepted, ratio, self._earlier[0])
+            kept = self._earlier[:-1]
+            rest = tuple(
+                torch.where(accepted, one, other)
+                for one, other in zip(kept, self._earlier[1:], strict=True)
+            )
+            self._earlier = (newest, *rest)
+
+    def _allowed(self, size: Tensor) -> Tensor:
+        """The error at which `_norm` of the quotient is one."""
+        return torch.add(self._atol, size, alpha=self._rtol)
+
+    def _norm(self, relative: Tensor) -> Tensor:
+        order = torch.inf if self._options.norm == "max" else 2.0
+        return torch.linalg.vector_norm(relative, order, dim=1)
