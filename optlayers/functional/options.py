@@ -17,10 +17,20 @@ from optlayers.solvers.plan import OnFailure
 GRADIENTS: Mapping[Kind, tuple[str, ...]] = {
     Kind.CONVEX: ("exact", "diffcp"),
     Kind.ROOT: (*LINEARIZATIONS, "unrolled"),
+    Kind.ODE: (
+        "exact",
+        "direct",
+        "sweep",
+        "checkpoint",
+        "backsolve",
+        "steady_state",
+    ),
 }
 # Those that can be differentiated once only, and what else is to be said of them.
 FIRST_ORDER: Mapping[str, str] = {
     "diffcp": "",
+    "sweep": "",
+    "backsolve": "is approximate and ",
     **dict.fromkeys(APPROXIMATE, "is approximate and "),
 }
 ON_FAILURE = get_args(OnFailure)

@@ -67,6 +67,16 @@ class Unknowns:
         """n, the number of unknowns of one sample."""
         return sum(self._sizes())
 
+    @property
+    def is_tensor(self) -> bool:
+        """Whether the user's form is a single tensor, no pytree around it."""
+        return self.structure == _LEAF
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the user's form is [B, n] already."""
+        return self.is_tensor and len(self.shapes[0]) == 2
+
     def rows(self, value: Any) -> Tensor:
         """The user's form as a matrix [B, n].
 
@@ -96,13 +106,21 @@ class Unknowns:
         ]
         return _pytree.tree_unflatten(leaves, self.structure)
 
+    def restore_over(self, rows: Tensor) -> Any:
+        """[B, T, n] in the form of a pytree, each leaf [B, T, ...]."""
+        count = rows.shape[1]
+        leaves = [
+            part.reshape(shape[0], count, *shape[1:])
+            for part, shape in zip(
+                rows.split(self._sizes(), 2), self.shapes, strict=True
+            )
+        ]
+        return _pytree.tree_unflatten(leaves, self.structure)
+
     def wrapped(self, function: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
         """A function of the user's form as one of matrices [B, n]."""
-        if self.batch_shape == self.shapes[0][:1] and len(self.shapes) == 1:
-            if len(self.shapes[0]) == 2 and isinstance(
-                self.restore(torch.empty(self.shapes[0])), Tensor
-            ):
-                return lambda rows: _checked(function(rows), rows)
+        if self.is_matrix:
+            return lambda rows: _checked(function(rows), rows)
         return lambda rows: _of_one_dtype(self.rows(function(self.restore(rows))), rows)
 
     def broadcast(self, value: Any) -> Tensor:

@@ -4,6 +4,7 @@ A tensor whose derivatives are right only up to some order carries this guard, s
 asking for one more is an error and never a silently wrong number.
 """
 
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
@@ -31,6 +32,37 @@ def limit_derivatives(value: Tensor, order: int) -> Tensor:
         # Zero, and so are its first `order` derivatives: t^(order + 1/2) at t = 0.
         return value + (value - value.detach()).pow(order + 0.5)
     return _Limit.apply(value, value, order, order)
+
+
+def seal(value: Tensor, sources: Sequence[Tensor], order: int = 1) -> Tensor:
+    """Return `value`, bitwise, whose derivative in any of the sources is an error.
+
+    Args:
+        value: a derivative of order `order` that was made without a graph.
+        sources: all that it depends on, as far as they have derivatives.
+        order: the highest derivative that is right.
+
+    Raises:
+        OrderError: later, when `value` is differentiated.
+    """
+    for one in sources:
+        if one.requires_grad:
+            value = _Sealed.apply(value, one, order)
+    return value
+
+
+class _Sealed(torch.autograd.Function):
+    """Identity in `value`, which may not be differentiated in `source`."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, source: Tensor, order: int) -> Tensor:
+        ctx.order = order
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+        _refuse(ctx.order)
+        return None, None, None
 
 
 class _Trap(torch.autograd.Function):

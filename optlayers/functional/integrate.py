@@ -1,0 +1,86 @@
+"""Initial value problems of plain functions, differentiable in all they close over.
+
+The field is called on whole batches; its rows must be independent.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from torch import Tensor
+
+from optlayers.functional.differentiate_ode import differentiable_integral
+from optlayers.functional.initial_value import TOLERANCES, problem_of
+from optlayers.functional.observe import observed, with_kept_steps
+from optlayers.functional.options import SolveOptions
+from optlayers.functional.progress import ProgressBar
+from optlayers.programs.initial_value import Event
+from optlayers.solution import Solution
+from optlayers.solvers.plan import OnFailure
+
+__all__ = ["TOLERANCES", "integrate"]
+
+
+def integrate(
+    field: Callable[[Tensor, Any], Any],
+    start: Any,
+    times: Tensor,
+    *,
+    solver: Any = "auto",
+    rtol: float | None = None,
+    atol: float | None = None,
+    gradient: str = "exact",
+    events: Event | Sequence[Event] | None = None,
+    on_failure: OnFailure = "raise",
+    order: int = 1,
+    dense: bool = False,
+    progress: bool = False,
+) -> Solution:
+    """Solve x'(t) = field(t, x) from x(times[0]) = start, at all given times.
+
+    Args:
+        field: (t [*batch], x [*batch, n]) -> [*batch, n]; row i of the result depends
+            on row i alone. With a pytree as start, the same pytree in and out.
+        start: [*batch, n], or a pytree of tensors [B, ...]; the initial value.
+        times: [T] or [*batch, T], strictly increasing or decreasing; the first is the
+            initial time.
+        solver: a registered name of kind "ode", "auto", or an instance.
+        rtol: allowed error of a step relative to the state; 1e-6 in float64, 1e-5 in
+            float32 if None.
+        atol: allowed error besides, in units of the state; a thousandth of rtol if
+            None.
+        gradient: how the solution is differentiated.
+        events: what may happen on the way; their functions take t [*batch] and x, as
+            `field` does.
+        on_failure: "raise", "nan" or "keep".
+        order: how often the result may be differentiated.
+        dense: whether the steps are kept, for `solution.at(t)`.
+        progress: whether a bar shows how far the slowest sample has come.
+
+    Returns:
+        A `Solution`: `value` [*batch, T, n] (of a pytree: each [B, T, ...]), `status`
+        and `stats` [*batch]; differentiable in start, times and every tensor that
+        `field` closes over, modules included. A sample that failed is NaN from where it
+        stopped. `events[i].times` [*batch, K] and `.states` [*batch, K, n] tell when
+        the events were met, NaN where a sample has fewer.
+
+    Raises:
+        ShapeError: times do not fit start, or the field returns another shape.
+        ParameterError: an option out of its range.
+        SolveError: samples did not reach their last time (`on_failure="raise"`).
+        TransformError: called inside `torch.func` or `torch.compile`.
+    """
+    options = SolveOptions(
+        solver=solver, tolerance=rtol, gradient=gradient, on_failure=on_failure,
+        order=order,
+    )  # fmt: skip
+    problem = problem_of(
+        field, start, times, events, "integrate", atol=atol, options=options
+    )
+    if dense:
+        options = with_kept_steps(options)
+    with ProgressBar("integrate") if progress else nullcontext() as bar:
+        watch = None if bar is None else bar.update
+        chosen = observed(problem.solver, watch, dense=dense)
+        solved = differentiable_integral(problem.program, chosen, options)
+    return problem.told(solved, "integrate")
