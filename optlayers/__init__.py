@@ -8,7 +8,15 @@ of plain tensors live in `optlayers.functional`.
 from optlayers import errors, functional, registry, solvers
 from optlayers.compat.compare import Comparison, compare
 from optlayers.compat.from_cvxpy import from_cvxpy
-from optlayers.layers import Layer, Multipliers, Problem, Result, problem
+from optlayers.layers import (
+    Layer,
+    Multipliers,
+    NeuralODE,
+    Problem,
+    Result,
+    Trajectory,
+    problem,
+)
 from optlayers.linalg.pattern import PatternMatrix
 from optlayers.modeling.differential import der, event, integrate
 from optlayers.modeling.field_kinds import Control, Parameter, State, Time, Variable
@@ -132,6 +140,7 @@ from optlayers.modeling.language import (
 )
 from optlayers.modeling.verbs import feasible, maximize, minimize, solve
 from optlayers.programs.cones import Cones
+from optlayers.programs.initial_value import Event
 from optlayers.solution import Solution, Status
 from optlayers.solvers.per_instance import get_num_threads, set_num_threads
 
@@ -141,8 +150,10 @@ __all__ = [
     "Comparison",
     "Cones",
     "Control",
+    "Event",
     "Layer",
     "Multipliers",
+    "NeuralODE",
     "Parameter",
     "PatternMatrix",
     "Problem",
@@ -151,6 +162,7 @@ __all__ = [
     "State",
     "Status",
     "Time",
+    "Trajectory",
     "Variable",
     "abs",
     "between",

@@ -383,11 +383,6 @@ class Layer(nn.Module):
 
     def _classify(self) -> tuple[Kind, str]:
         self._check_sizes_known()
-        declared = self.problem.declared
-        if declared.is_continuous:
-            dynamics = declared.trace(self.sizes).dynamics
-            assert dynamics is not None
-            return Kind.ODE, dynamics.why
         try:
             template = self.problem.template(self.sizes, self.steps)
         except NotConvex as reason:

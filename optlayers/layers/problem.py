@@ -11,8 +11,9 @@ from typing import Any, Self
 from optlayers.compile.convex import compile_convex
 from optlayers.compile.geometric.compile import compile_geometric
 from optlayers.compile.missing_signs import warn_of_missing_signs
+from optlayers.compile.ode import compile_ode
 from optlayers.compile.root import compile_root
-from optlayers.errors import NotConvex, NotSupported
+from optlayers.errors import NotConvex
 from optlayers.functional.options import SolveOptions
 from optlayers.layers.explanation import Explanation
 from optlayers.layers.explanation.build import explain
@@ -22,7 +23,7 @@ from optlayers.layers.routes import Template
 from optlayers.modeling.problem import DeclaredProblem, declare
 
 # What compiles a declaration that optimizes nothing, by its verb.
-COMPILERS = {"solve": compile_root}
+COMPILERS = {"solve": compile_root, "integrate": compile_ode}
 
 
 class Problem:
@@ -108,11 +109,6 @@ class Problem:
         self, sizes: Mapping[str, int], steps: int | None
     ) -> Template | NotConvex:
         declaration = self.declared.trace(sizes, steps)
-        if declaration.dynamics is not None:
-            raise NotSupported(
-                f"{self.__name__} is a differential equation, and this version has "
-                "no solver for declared ones yet."
-            )
         compiler = COMPILERS.get(declaration.sense, self._compiler)
         try:
             return compiler(declaration)

@@ -2,35 +2,41 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 from torch.utils import _pytree
 
 from optlayers.solution import Status
 
+T = TypeVar("T")
 
-class Multipliers(Mapping[str, Tensor]):
-    """Lagrange multipliers by constraint name.
 
-    `out.dual.dynamics` and `out.dual["dynamics"]` are the same tensor; names with a
-    dot, such as "x.lower", and those of a mapping's methods ("keys", "items", "values",
-    "get") need the second form.
+class Named(Mapping[str, T]):
+    """Values by name, as attributes and as items.
+
+    Names with a dot, and those of a mapping's methods ("keys", "items", "values",
+    "get"), are items only.
+
+    Attributes:
+        what: what a name stands for, for messages.
     """
 
-    def __init__(self, values: dict[str, Tensor]) -> None:
+    what: ClassVar[str] = "value"
+
+    def __init__(self, values: dict[str, T]) -> None:
         self._values = values
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __getitem__(self, name: str) -> T:
         if name in self._values:
             return self._values[name]
-        raise KeyError(_no_such("constraint", name, self._values))
+        raise KeyError(_no_such(self.what, name, self._values))
 
-    def __getattr__(self, name: str) -> Tensor:
+    def __getattr__(self, name: str) -> T:
         values = self.__dict__.get("_values", {})
         if name in values:
             return values[name]
-        raise AttributeError(_no_such("constraint", name, values))
+        raise AttributeError(_no_such(self.what, name, values))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -42,7 +48,18 @@ class Multipliers(Mapping[str, Tensor]):
         return [*super().__dir__(), *self._values]
 
     def __repr__(self) -> str:
-        return f"Multipliers({_shapes(self._values)})"
+        return f"{type(self).__name__}({shapes_text(self._values)})"
+
+
+class Multipliers(Named[Tensor]):
+    """Lagrange multipliers by constraint name.
+
+    `out.dual.dynamics` and `out.dual["dynamics"]` are the same tensor; names with a
+    dot, such as "x.lower", and those of a mapping's methods ("keys", "items", "values",
+    "get") need the second form.
+    """
+
+    what = "constraint"
 
 
 class Result:
@@ -95,7 +112,8 @@ class Result:
     def __repr__(self) -> str:
         total = self.status.numel()
         solved = int(self.ok.sum())
-        return f"Result({_shapes(self._values)}; {solved} of {total} solved)"
+        shapes = shapes_text(self._values)
+        return f"{type(self).__name__}({shapes}; {solved} of {total} solved)"
 
 
 def _no_such(what: str, name: str, known: Mapping[str, Any]) -> str:
@@ -104,8 +122,13 @@ def _no_such(what: str, name: str, known: Mapping[str, Any]) -> str:
     return f"no {what} {name!r}; there are {', '.join(known) or 'none'}.{hint}"
 
 
-def _shapes(values: Mapping[str, Tensor]) -> str:
-    return ", ".join(f"{name}={list(value.shape)}" for name, value in values.items())
+def shapes_text(values: Mapping[str, Any]) -> str:
+    """Names with the shapes of their tensors, or what else they are."""
+    return ", ".join(f"{name}={_shape(value)}" for name, value in values.items())
+
+
+def _shape(value: Any) -> str:
+    return str(list(value.shape)) if isinstance(value, Tensor) else repr(value)
 
 
 def _flatten(result: Result) -> tuple[list[Tensor], tuple[tuple[str, ...], ...]]:

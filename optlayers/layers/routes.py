@@ -5,15 +5,17 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from optlayers.compile.ode import OdeTemplate
 from optlayers.compile.root import RootTemplate
 from optlayers.compile.template import ConvexTemplate
 from optlayers.functional.options import SolveOptions
 from optlayers.interfaces import Kind, Program
 from optlayers.layers.convex import ConvexRoute
+from optlayers.layers.ode import OdeRoute
 from optlayers.layers.result import Result
 from optlayers.layers.root import RootRoute
 
-Template = ConvexTemplate | RootTemplate
+Template = ConvexTemplate | RootTemplate | OdeTemplate
 
 
 class Route(Protocol):
@@ -48,6 +50,7 @@ class Route(Protocol):
 ROUTES: Mapping[Kind, Callable[[Any, str], Route]] = {
     Kind.CONVEX: ConvexRoute,
     Kind.ROOT: RootRoute,
+    Kind.ODE: OdeRoute,
 }
 
 

@@ -87,7 +87,7 @@ def event(
     expression: Any,
     *,
     direction: int = 0,
-    terminal: bool = True,
+    terminal: bool | None = None,
     jump: Mapping[Any, Any] | None = None,
 ) -> EventDeclaration:
     """Something that happens where an expression crosses zero, each sample by itself.
@@ -98,7 +98,8 @@ def event(
     Args:
         expression: a scalar of states, controls, parameters and the time.
         direction: +1 fires where it rises through zero, -1 where it falls, 0 both.
-        terminal: whether the integration ends there.
+        terminal: whether the integration ends there; None is True of an event without
+            a jump, which goes on from a new state.
         jump: State -> its value right after the event; other states keep theirs.
 
     Raises:
@@ -106,7 +107,7 @@ def event(
         ShapeError: the expression is no scalar, or a jump has not its State's shape.
 
     Example:
-        impact = ol.event(h, direction=-1, terminal=False, jump={v: -e * v})
+        impact = ol.event(h, direction=-1, jump={v: -e * v})
     """
     if isinstance(expression, Constraint | Between):
         raise located(
@@ -116,6 +117,7 @@ def event(
             )
         )
     function = as_expression(expression)
+    terminal = jump is None if terminal is None else terminal
     _check_event(function, direction, terminal)
     return EventDeclaration(
         "", function, direction, terminal, dict(_jumps(jump)), Origin.here()

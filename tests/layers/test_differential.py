@@ -5,7 +5,7 @@ import torch
 
 import optlayers as ol
 from optlayers import Control, Parameter, State, integrate
-from optlayers.errors import DeclarationError, NotConvex, NotSupported, UnknownName
+from optlayers.errors import DeclarationError, NotConvex, UnknownName
 from optlayers.interfaces import Kind
 
 
@@ -39,9 +39,3 @@ def test_a_differential_equation_is_nothing_for_cvxpy():
     given = {"u": torch.ones(1), "B": torch.ones(2, 1), "x0": torch.ones(2)}
     with pytest.raises(NotConvex, match="is a differential equation, not for cvxpy"):
         driven.layer().to_cvxpy(**given, times=torch.tensor(0.0))
-
-
-def test_a_call_says_that_there_is_no_solver_yet():
-    times = torch.linspace(0, 1, 3)
-    with pytest.raises(NotSupported, match="driven is a differential equation"):
-        driven(u=torch.ones(2, 1), B=torch.ones(2, 1), x0=torch.ones(2), times=times)
