@@ -1,3 +1,5 @@
+"""What all solvers of equations share, and what each does in its own cases."""
+
 import math
 
 import pytest
