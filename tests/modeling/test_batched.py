@@ -67,6 +67,14 @@ def agree_with_vmap(name, options, points, batched):
     agree(ours, by_rows, tensors)
 
 
+def agree_in_all_ways(case, generator):
+    """`agree_with_vmap`, whichever of the operands are batched."""
+    points = [case.point(generator) for _ in range(ROWS)]
+    columns = [np.stack(column) for column in zip(*points, strict=True)]
+    for batched in choices(len(columns)):
+        agree_with_vmap(case.name, case.options, columns, batched)
+
+
 def line_of(name, options, count):
     if name == "index":
         return AtomLine(name, lambda x, index: x[index], options, (0,))
@@ -84,10 +92,7 @@ def shape_of(line, shapes):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_an_atom_of_a_batch_is_the_mapped_atom(case, generator):
-    points = [case.point(generator) for _ in range(ROWS)]
-    columns = [np.stack(column) for column in zip(*points, strict=True)]
-    for batched in choices(len(columns)):
-        agree_with_vmap(case.name, case.options, columns, batched)
+    agree_in_all_ways(case, generator)
 
 
 MORE = [
@@ -120,10 +125,7 @@ MORE = [
 
 @pytest.mark.parametrize("case", MORE, ids=str)
 def test_rules_hold_for_scalars_and_many_axes(case, generator):
-    points = [case.point(generator) for _ in range(ROWS)]
-    columns = [np.stack(column) for column in zip(*points, strict=True)]
-    for batched in choices(len(columns)):
-        agree_with_vmap(case.name, case.options, columns, batched)
+    agree_in_all_ways(case, generator)
 
 
 def test_every_rule_is_of_an_atom_or_a_structural_node():
