@@ -1,7 +1,7 @@
 """Expressions as data: an operation, its arguments, and what is known of the result.
 
 One sample, no batch dimension. Operators live in `algebra`, words of stages in
-`trajectories`, rules in `inference`.
+`staged`, rules in `inference`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +33,7 @@ from optlayers.modeling.origin import Origin
 from optlayers.modeling.relations import related
 from optlayers.modeling.signs import Sign
 from optlayers.modeling.sparse import is_sparse, sparse_constant
+from optlayers.modeling.staged import Staged
 from optlayers.modeling.stages import at_one_time, no_stages
 from optlayers.modeling.torch_functions import (
     refuse_access,
@@ -40,13 +41,12 @@ from optlayers.modeling.torch_functions import (
     tensor_method,
 )
 from optlayers.modeling.tracing import captured_name
-from optlayers.modeling.trajectories import Trajectory
 
 __all__ = ["Expression", "Sign", "apply", "as_expression", "relate"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Expression(Algebra, Trajectory):
+class Expression(Algebra, Staged):
     """One node of a declaration.
 
     Structural names and their options (every other name is an atom's):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from optlayers.modeling.expressions import Expression
 
 
-class Trajectory(ABC):
+class Staged(ABC):
     """What has a value at every stage of a window, or at one time."""
 
     name: str
