@@ -118,10 +118,11 @@ def fixed_point(
             1e-5 in float32 if None.
         on_failure: "raise", "nan" or "keep".
         order: how often the result may be differentiated.
-        gradient: as for `root`, only that "exact" takes a Krylov method from 51
-            unknowns on; and "neumann" (a series of ten terms), "one_step" (the
-            derivative of one application of the map), both approximate. "unrolled" is
-            also for the solvers "fixed_point" and "anderson".
+        gradient: as for `root`, only that "exact" begins without a matrix from 51
+            unknowns on: it iterates with the derivative of the map, and where that does
+            not contract takes a Krylov method; and "neumann" (a series of ten terms),
+            "one_step" (the derivative of one application of the map), both approximate.
+            "unrolled" is also for the solvers "fixed_point" and "anderson".
 
     Returns:
         A `Solution`: `value` in the form of start, `status` and `stats` [*batch];
