@@ -70,3 +70,7 @@ class SignWarning(OptlayersWarning):
 
 class NoEffectWarning(OptlayersWarning):
     """An argument is taken only for the sake of code written for another library."""
+
+
+class CompileWarning(OptlayersWarning):
+    """Something could not be handed to `torch.compile` and runs as it is."""

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from optlayers.programs.initial_value import InitialValueProgram
 from optlayers.solution import Solution, Status
+from optlayers.solvers.ode.attempt import attempt
+from optlayers.solvers.ode.compiled import CompiledAttempt
 from optlayers.solvers.ode.control import FixedStep
 from optlayers.solvers.ode.dense import DenseOutput
 from optlayers.solvers.ode.events import Cut, EventWatch, Trial
@@ -91,6 +93,10 @@ class Walk:
         self._workspace = stepper.workspace(self.state)
         self._pace = Pace(stepper, options, self.state)
         self._stops = self._made_stops(times)
+        self._attempt = attempt
+        if options.compile and not torch.is_grad_enabled():
+            is_fixed = self._stops is None
+            self._attempt = CompiledAttempt(program.field, is_fixed=is_fixed)
         self._field = program.rate
         if self._stops is not None:
             self._field = self._stops.within(program.rate)
@@ -113,10 +119,13 @@ class Walk:
     def advance(self) -> None:
         """One trial step of every sample."""
         stepper, time, size, state = self._stepper, self.time, self.size, self.state
-        step = stepper.step(self._field, time, size, state, self.carry, self._workspace)
         begun = size, state, self.carry
+        step, ratio, factor = self._attempt(
+            stepper, self._pace, self._field, time, *begun, self._running,
+            self._pace.earlier, self._workspace,
+        )  # fmt: skip
         with torch.no_grad():
-            accepted, ratio = self._judge(step)
+            accepted = self._judge(ratio, factor)
         if torch.is_grad_enabled():
             step = self._without_overflow(step, ratio, time, *begun)
         cut, is_complete = None, False
@@ -162,11 +171,6 @@ class Walk:
     def running(self) -> Tensor:
         """Which samples have not arrived, bool [B]."""
         return self._running | self._waiting
-
-    @property
-    def method(self) -> Stepper:
-        """The method that makes the next step."""
-        return self._stepper
 
     @property
     def method(self) -> Stepper:
@@ -270,11 +274,9 @@ class Walk:
 
     # ---- one step ----------------------------------------------------------------
 
-    def _judge(self, step: Step) -> tuple[Tensor, Tensor]:
+    def _judge(self, ratio: Tensor, factor: Tensor | None) -> Tensor:
         """Move time where the step is accepted, and choose the next one."""
-        ratio, tried = self._pace.ratio(step, self.state), self._running
-        if self._options.joint:
-            ratio = torch.where(tried, ratio, 0.0).amax().expand_as(ratio)
+        tried = self._running
         accepted = ratio <= 1
         self._tried += tried
         self._accepted += accepted & tried
@@ -283,8 +285,9 @@ class Walk:
             # A fixed step that overflows is not tried again.
             self._fail(~accepted & tried, Status.NOT_FINITE)
         self._running = self.time < self._arrived
-        self._pace.adapt(self.size, ratio, accepted, has_stops=self._stops is not None)
-        return accepted, ratio
+        has_stops = self._stops is not None
+        self._pace.adapt(self.size, ratio, factor, accepted, has_stops=has_stops)
+        return accepted
 
     def _shorten(self) -> None:
         """The next step, which ends where it must."""

@@ -4,7 +4,7 @@ k_i = h f(t + c_i h, x + sum_{j<i} a_ij k_j),   x(t + h) = x + sum_i b_i k_i
 Source: Hairer, Norsett, Wanner, Solving ODEs I (1993), II.1 and II.6.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -125,6 +125,8 @@ class ExplicitRungeKutta:
         workspace: _Workspace | None = None,
     ) -> Step:
         """One step; in place in the workspace if there is one and no graph is made."""
+        if torch.compiler.is_compiling():
+            return self._run_fused(field, time, size, state, carry)
         in_place = workspace is not None and not torch.is_grad_enabled()
         run = self._run_in_place if in_place else self._run
         weights = self._weights(state)
@@ -199,6 +201,28 @@ class ExplicitRungeKutta:
             rate = point
         return Step(point, _error(columns.detach(), weights, state), stages, rate)
 
+    def _run_fused(self, field, time, size, state, carry) -> Step:
+        """The step as sums of scaled tensors, which a compiler makes one loop."""
+        own, column = self.tableau, size.unsqueeze(1)
+        stages: list[Tensor] = []
+        point, rate = state, carry
+        for i, c in enumerate(own.c):
+            if i:
+                point = _combined(own.a[i], stages, state)
+            if i or not own.reuses_last:
+                rate = field(time + c * size, point)
+            stages.append(rate * column)
+        if not own.reuses_last:
+            point = _combined(own.b, stages, state)
+            rate = point
+        error = None
+        if own.error is not None:
+            error = _combined(own.error, stages)
+        if error is not None and own.coarse_error is not None:
+            coarse = _combined(own.coarse_error, stages)
+            error = _lessened(error, coarse)
+        return Step(point, error, torch.stack(stages), rate)
+
     def _weights(self, like: Tensor) -> _Weights:
         key = (like.dtype, like.device)
         found = self._cache.get(key)
@@ -232,5 +256,21 @@ def _error(columns: Tensor, weights: _Weights, like: Tensor) -> Tensor | None:
     if weights.errors.ndim == 1:
         return torch.mv(columns, weights.errors).view_as(like)
     fine, coarse = torch.mm(columns, weights.errors).unbind(1)
+    return _lessened(fine, coarse).view_as(like)
+
+
+def _lessened(fine: Tensor, coarse: Tensor) -> Tensor:
+    """An estimate made smaller where the coarse one is much larger."""
     size = torch.hypot(fine, 0.1 * coarse).clamp_min_(torch.finfo(fine.dtype).tiny)
-    return (fine * fine / size).view_as(like)
+    return fine * fine / size
+
+
+def _combined(
+    row: Row, stages: Sequence[Tensor], start: Tensor | None = None
+) -> Tensor:
+    """start + sum_j row_j k_j, term by term."""
+    total = torch.zeros_like(stages[0]) if start is None else start
+    for weight, stage in zip(row, stages, strict=True):
+        if weight:
+            total = total + weight * stage
+    return total

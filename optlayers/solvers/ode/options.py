@@ -27,6 +27,10 @@ class StepOptions:
         max_steps: most steps of a sample, accepted or not.
         norm: how errors of several states are one: "rms" or "max".
         joint: whether all samples take the steps of the worst one.
+        compile: whether steps without a graph are handed to `torch.compile`, their
+            error and the choice of the next one included; needs a C++ compiler, and
+            half a minute once for each field, whose Python code does not run again
+            after that. Where it cannot be done, a `CompileWarning` says why, once.
 
     Raises:
         ParameterError: an option out of its range.
@@ -41,6 +45,7 @@ class StepOptions:
     max_steps: int = 10_000
     norm: Norm = "rms"
     joint: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         name = type(self).__name__

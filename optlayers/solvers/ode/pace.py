@@ -33,7 +33,8 @@ class Pace:
         self.is_adaptive = not isinstance(options.control, FixedStep)
         # The mean square is the sum of squares of errors that may be larger.
         share = max(1, state.shape[1]) ** 0.5 if options.norm == "rms" else 1.0
-        self._rtol = share * options.rtol
+        # As tensors, so that other tolerances need no other compiled code.
+        self._rtol = state.new_full((), share * options.rtol)
         self._atol = state.new_full((), share * options.absolute)
 
     def begin(
@@ -64,37 +65,68 @@ class Pace:
                 lambda one: self._norm(one / self._allowed(state.abs())),
                 self._stepper.order,
             )  # fmt: skip
-        self._earlier = (torch.ones_like(time),) * control.depth
+        # Apart, as compiled code would notice that they are one.
+        self._earlier = tuple(torch.ones_like(time) for _ in range(control.depth))
 
-    def ratio(self, step: Step, state: Tensor) -> Tensor:
-        """Estimated over allowed error, [B]; zero where steps are fixed."""
+    @property
+    def earlier(self) -> tuple[Tensor, ...]:
+        """Ratios of the last accepted steps, newest first, as many as are needed."""
+        return self._earlier
+
+    def ratio(self, step: Step, state: Tensor, running: Tensor) -> Tensor:
+        """Estimated over allowed error, [B]; zero where steps are fixed.
+
+        Args:
+            step: that was tried.
+            state: at its beginning, [B, n].
+            running: which samples share the largest ratio if any do, bool [B].
+        """
         if not self.is_adaptive or step.error is None:
             found = step.state.isfinite().all(1)
             if step.is_solved is not None:
                 found = found & step.is_solved
-            return torch.where(found, 0.0, torch.nan)
+            ratio = torch.where(found, 0.0, torch.nan)
+            return self._shared(ratio, running)
         allowed = self._allowed(torch.maximum(state.abs(), step.state.abs()))
         ratio = self._norm(step.error.div(allowed))
         if step.is_solved is not None:
             ratio = torch.where(step.is_solved, ratio, torch.inf)
-        return ratio
+        return self._shared(ratio, running)
+
+    def factor(self, ratio: Tensor, earlier: tuple[Tensor, ...]) -> Tensor | None:
+        """What to multiply a step with, [B]; None if steps are fixed.
+
+        Args:
+            ratio: of the step, [B].
+            earlier: ratios of the steps before, each [B].
+        """
+        control = self._options.control
+        if isinstance(control, FixedStep):
+            return None
+        order = (self._stepper.error_order or 0) + 1
+        return control.factor(ratio, earlier, order)
 
     def adapt(
-        self, size: Tensor, ratio: Tensor, accepted: Tensor, *, has_stops: bool
+        self,
+        size: Tensor,
+        ratio: Tensor,
+        factor: Tensor | None,
+        accepted: Tensor,
+        *,
+        has_stops: bool,
     ) -> None:
         """Propose the step after one that was tried.
 
         Args:
             size: of the one tried, [B].
             ratio: of it.
+            factor: of the ratio.
             accepted: whether it was, bool [B].
             has_stops: whether it may have been shortened on the way.
         """
-        control = self._options.control
-        if isinstance(control, FixedStep):
+        if factor is None:
             return
-        order = (self._stepper.error_order or 0) + 1
-        proposed = size * control.factor(ratio, self._earlier, order)
+        proposed = size * factor
         if has_stops:
             # What a stop has shortened says nothing against the length before.
             shortened = accepted & (size < self.proposed)
@@ -110,9 +142,15 @@ class Pace:
             )
             self._earlier = (newest, *rest)
 
+    def _shared(self, ratio: Tensor, running: Tensor) -> Tensor:
+        """The largest ratio of all, if samples share their steps."""
+        if not self._options.joint:
+            return ratio
+        return torch.where(running, ratio, 0.0).amax().expand_as(ratio)
+
     def _allowed(self, size: Tensor) -> Tensor:
         """The error at which `_norm` of the quotient is one."""
-        return torch.add(self._atol, size, alpha=self._rtol)
+        return torch.addcmul(self._atol, size, self._rtol)
 
     def _norm(self, relative: Tensor) -> Tensor:
         order = torch.inf if self._options.norm == "max" else 2.0
