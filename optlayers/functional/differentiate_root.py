@@ -15,7 +15,7 @@ from torch import Tensor
 from optlayers.errors import TransformError
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.root_gradients import Search, differentiated
-from optlayers.implicit.failed import replace_failed
+from optlayers.implicit.failed import replace_failed, with_zero_gradient
 from optlayers.implicit.transforms import is_transformed
 from optlayers.solution import Status
 from optlayers.solvers.root import opaque
@@ -80,13 +80,17 @@ def differentiable_root(
         "seconds": found.seconds,
     }
     is_whole = options.on_failure == "raise" or (not is_traced and bool(ok.all()))
+    if not is_traced and not bool(ok.any()):
+        point = found.point
+        if options.on_failure == "nan":
+            point = torch.full_like(point, torch.nan)
+        read = _tensors_read(plan, inputs, modules, found, reads_closures)
+        return SolvedRoot(with_zero_gradient(point, read), found.status, stats)
     rows, safe = list(inputs), found.point
     if not is_whole:
         safe, *rows = _without_failed(plan, rows, found, ok, math.prod(batch_shape))
     point = found.point
-    if is_traced or (
-        bool(ok.any()) and _needs_gradient(plan, rows, modules, safe, reads_closures)
-    ):
+    if is_traced or _needs_gradient(plan, rows, modules, safe, reads_closures):
         program = plan.program(rows, modules, safe)
         # The Jacobian at the solutions is cut from every derivative.
         constants = [one.detach() for one in rows]
@@ -104,6 +108,26 @@ def differentiable_root(
     if options.on_failure == "nan":
         point = torch.where(ok.unsqueeze(1), point, torch.nan)
     return SolvedRoot(point, found.status, stats)
+
+
+def _tensors_read(
+    plan: RootPlan,
+    inputs: Sequence[Tensor],
+    modules: Modules,
+    found: Found,
+    reads_closures: bool,
+) -> list[Tensor]:
+    """What the points would have a derivative in, if any sample were solved."""
+    if not torch.is_grad_enabled():
+        return []
+    read = [*inputs, *tensors_of(list(modules.values()))]
+    batch = len(found.point)
+    # Closures are seen in the residual alone, and it cannot map a batch of none.
+    if reads_closures and batch and not any(one.requires_grad for one in read):
+        ok = found.status == int(Status.SOLVED)
+        safe, *rows = _without_failed(plan, inputs, found, ok, batch)
+        read.append(plan.program(rows, modules, safe).residual(safe))
+    return read
 
 
 def _found(

@@ -21,7 +21,7 @@ from optlayers.functional.root_gradients import (
     check_solver,
     differentiated,
 )
-from optlayers.implicit.failed import replace_failed
+from optlayers.implicit.failed import replace_failed, with_zero_gradient
 from optlayers.implicit.transforms import hides_values
 from optlayers.interfaces import Solver
 from optlayers.programs.root import RootProgram
@@ -185,12 +185,15 @@ def _attached(
 ) -> tuple[Tensor, Tensor | None]:
     """The value with its derivative, and the condition of the Jacobian, [B]."""
     value, ok = found.point, found.status == Status.SOLVED
-    if not torch.is_grad_enabled() or not len(value) or not bool(ok.any()):
+    if not torch.is_grad_enabled():
         return value, None
     # A failed row stands at a good row's point, where the function is finite.
     (safe,) = replace_failed([value], ok)
-    if not program.residual(safe).requires_grad:
+    residual = program.residual(safe)
+    if not residual.requires_grad:
         return value, None
+    if not bool(ok.any()):
+        return with_zero_gradient(value, [residual]), None
     search = Search(name, program, program, solver, start, found.steps, safe, ok)
     point, condition = differentiated(search, options)
     return torch.where(ok.unsqueeze(1), point, value), condition

@@ -26,6 +26,24 @@ def replace_failed(tensors: Sequence[Tensor], ok: Tensor) -> list[Tensor]:
     return [_replace(tensor, ok, first) for tensor in tensors]
 
 
+def with_zero_gradient(value: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+    """Return `value` as a function of tensors that it does not depend on.
+
+    Its derivative in each of them is exactly zero, whatever numbers they hold, so that
+    a backward pass finds its way where nothing was solved.
+
+    Args:
+        value: of any shape, floating.
+        tensors: likewise, each; those without derivative are left out.
+    """
+    for one in tensors:
+        if one.requires_grad:
+            nothing = torch.zeros_like(one, dtype=torch.bool)
+            # Of no product: zero times NaN would be NaN.
+            value = value + torch.where(nothing, one, 0.0).sum().to(value)
+    return value
+
+
 def _replace(tensor: Tensor, ok: Tensor, first: Tensor) -> Tensor:
     good = tensor.detach().index_select(0, first).nan_to_num(0.0, 0.0, 0.0)
     return torch.where(ok.view(-1, *[1] * (tensor.ndim - 1)), tensor, good)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from optlayers.implicit.failed import with_zero_gradient
 from optlayers.programs.root import RootProgram
 
 
@@ -73,6 +74,8 @@ def unroll(
     # A leaf, as methods differentiate in the point itself too.
     point = start.detach().requires_grad_()
     memory = None
+    if not bool(steps.any()):
+        return with_zero_gradient(point, [program.residual(point)])
     with torch.no_grad():
         state = method.init(program, point.detach())
     for number in range(int(steps.max())):

@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from optlayers.implicit.attach import attach_gradient
-from optlayers.implicit.failed import replace_failed
+from optlayers.implicit.failed import replace_failed, with_zero_gradient
 from optlayers.programs.cone_program import ConeProgram
 from tests.programs.known import QP, known_program
 
@@ -77,3 +77,12 @@ def test_a_bad_sample_never_reaches_a_shared_parameter(bad):
     (expected,) = torch.autograd.grad(loss(kept).sin().sum(), shared)
     assert bool(shared.grad.isfinite().all())
     assert_close(shared.grad, expected)
+
+
+def test_a_gradient_of_zero_does_not_ask_what_numbers_it_is_taken_at():
+    broken = torch.tensor([torch.nan, torch.inf, 1.0], requires_grad=True)
+    value = torch.tensor([1.0, torch.nan])
+    connected = with_zero_gradient(value, [broken, torch.ones(2)])
+    assert torch.equal(connected.isnan(), value.isnan()) and connected[0] == 1
+    connected.sum().backward()
+    assert torch.equal(broken.grad, torch.zeros(3))

@@ -93,3 +93,56 @@ def test_a_root_outside_the_bounds_is_none():
     out = ol.problem(body)(torch.tensor([-1.0, 2.0], **DOUBLE), on_failure="keep")
     assert out.ok.tolist() == [False, True]
     assert (out.x >= 0).all()
+
+
+@pytest.mark.parametrize("on_failure", ["nan", "keep"])
+@pytest.mark.parametrize("options", [{}, {"solver": "newton", "gradient": "unrolled"}])
+@pytest.mark.parametrize("bad", [-1.0, torch.nan])
+def test_where_no_sample_is_solved_the_gradient_is_zero(on_failure, options, bad):
+    a = torch.full((2,), bad, **DOUBLE, requires_grad=True)
+    shared = torch.tensor(2.0, **DOUBLE, requires_grad=True)
+    out = square(a, shared, on_failure=on_failure, **options)
+    assert not out.ok.any()
+    out.x.sum().backward()
+    assert torch.equal(a.grad, torch.zeros_like(a))
+    assert torch.equal(shared.grad, torch.zeros_like(shared))
+
+
+def test_an_empty_batch_has_a_gradient_of_zero():
+    a = torch.zeros(0, **DOUBLE, requires_grad=True)
+    shared = torch.tensor(2.0, **DOUBLE, requires_grad=True)
+    out = square(a, shared)
+    out.x.sum().backward()
+    assert out.x.shape == a.grad.shape == (0,)
+    assert torch.equal(shared.grad, torch.zeros_like(shared))
+
+
+@pytest.mark.parametrize("u", [torch.zeros(0, 2, **DOUBLE), torch.ones(2, 2, **DOUBLE)])
+def test_weights_have_a_gradient_of_zero_where_nothing_is_solved(u):
+    net = torch.nn.Linear(2, 2, **DOUBLE)
+
+    @ol.problem
+    def away(z=Variable(2), u=Parameter(2)):
+        return solve(z == z + u + net(z).square().log().exp())
+
+    out = away(u, on_failure="nan")
+    out.z.sum().backward()
+    assert out.z.shape == u.shape and not out.ok.any()
+    # Of log(0) too, whose derivative is none: zero, not NaN.
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in net.parameters())
+
+
+def test_what_a_function_closes_over_has_a_gradient_of_zero_too():
+    scale = torch.tensor(2.0, **DOUBLE, requires_grad=True)
+
+    @ol.smooth
+    def scaled(x):
+        return scale * x**2
+
+    @ol.problem
+    def closing(x=Variable(start=1.0), a=Parameter()):
+        return solve(scaled(x) == a)
+
+    out = closing(torch.tensor([-1.0], **DOUBLE), on_failure="nan")
+    (slope,) = torch.autograd.grad(out.x.sum(), scale)
+    assert slope == 0
