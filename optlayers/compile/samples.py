@@ -7,12 +7,13 @@ one list of inputs, each with the batch axis in front or shared by all samples.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from optlayers.modeling.capture import lookup, referenced
+from optlayers.modeling.capture import lookup, referenced, unused
 from optlayers.modeling.evaluate import Evaluator
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
@@ -64,14 +65,15 @@ class Inputs:
         parameter_ndims: axes of one sample of each parameter that is read.
         learned_ndims: axes of each nn.Parameter that is read.
         module_names: the modules that are called, and keep their own precision.
-        keeps_precision: whether a module, or a function that refers to one, is called.
+        within_functions: the modules and nn.Parameters that functions refer to, which
+            keep their own precision too.
         reads_closures: whether a function is called that may read other tensors still.
     """
 
     parameter_ndims: Mapping[str, int]
     learned_ndims: Mapping[str, int]
     module_names: tuple[str, ...]
-    keeps_precision: bool
+    within_functions: Mapping[str, nn.Module | Tensor]
     reads_closures: bool
 
     @classmethod
@@ -87,11 +89,15 @@ class Inputs:
         met = {name: lookup(captured, name) for name in evaluator.captured_names}
         modules = tuple(n for n, one in met.items() if isinstance(one, nn.Module))
         functions = list(_functions(outputs))
+        within: dict[str, nn.Module | Tensor] = {}
+        for name, one in chain(*(referenced(each).items() for each in functions)):
+            if not any(known is one for known in within.values()):
+                within[unused(name, within)] = one
         return cls(
             {name: len(fields[name].shape) for name in parameters},
             {n: one.ndim for n, one in met.items() if isinstance(one, Tensor)},
             modules,
-            bool(modules) or any(map(referenced, functions)),
+            within,
             bool(modules) or any(map(_is_foreign, functions)),
         )
 
@@ -99,6 +105,21 @@ class Inputs:
     def ndims(self) -> tuple[int, ...]:
         """Axes of one sample of each input."""
         return (*self.parameter_ndims.values(), *self.learned_ndims.values())
+
+    def dtypes(self, modules: Modules) -> dict[str, torch.dtype]:
+        """The precision that each thing which keeps its own wants z in, by name.
+
+        Args:
+            modules: that are called, by name.
+        """
+        found = {}
+        for name, one in (*modules.items(), *self.within_functions.items()):
+            tensors = [one] if isinstance(one, Tensor) else _tensors(one)
+            for tensor in tensors:
+                if tensor.is_floating_point():
+                    found[name] = tensor.dtype
+                    break
+        return found
 
     def tensors(
         self,
@@ -194,6 +215,10 @@ class SampleFunction:
         given.update(zip(self.inputs.parameter_ndims, inputs[:count], strict=True))
         captured.update(zip(self.inputs.learned_ndims, inputs[count:], strict=True))
         return given, captured
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def _rows(value: Tensor, is_batched: bool, shape: tuple[int, ...]) -> Tensor:

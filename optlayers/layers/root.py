@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from optlayers.batching import align, restore
 from optlayers.compile.checks import checked_ndims
 from optlayers.compile.root import RootTemplate
-from optlayers.errors import NotSupported
+from optlayers.errors import NotSupported, ParameterError
 from optlayers.functional.differentiate_root import differentiable_root
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import accepted_solver
@@ -61,8 +61,7 @@ class RootRoute:
         modules = reads.modules(captured)
         tensors = reads.tensors(aligned, captured)
         like = _home([*aligned.values(), *tensors, *_tensors(modules)])
-        # A module is called in its own precision; all else gains from double.
-        dtype = like.dtype if reads.keeps_precision else torch.float64
+        dtype = self._precision(reads.dtypes(modules))
         inputs = [one.to(dtype=dtype, device=like.device) for one in tensors]
         start = template.start.to(dtype=dtype, device=like.device)
         solved = differentiable_root(
@@ -97,7 +96,8 @@ class RootRoute:
 
     def prepare(self, options: SolveOptions) -> None:
         """Choose the solver ahead of the first call, which may be a traced one."""
-        keeps_precision = self.template.function.inputs.keeps_precision
+        reads = self.template.function.inputs
+        keeps_precision = reads.module_names or reads.within_functions
         for dtype in TOLERANCES if keeps_precision else (torch.float64,):
             self._plan(options, dtype)
 
@@ -111,6 +111,25 @@ class RootRoute:
             torch.zeros_like if template.is_fixed_point else None,
             template.lower,
             template.upper,
+        )
+
+    def _precision(self, dtypes: Mapping[str, torch.dtype]) -> torch.dtype:
+        """The precision of a search, given what is called in its own, by name.
+
+        Raises:
+            ParameterError: there are several, or it is none to search in.
+        """
+        # A module is called in its own precision; all else gains from double.
+        found = set(dtypes.values())
+        if not found:
+            return torch.float64
+        if len(found) == 1 and found <= set(TOLERANCES):
+            return found.pop()
+        listed = ", ".join(f"{name} is {one}" for name, one in dtypes.items())
+        raise ParameterError(
+            f"{self.subject}: {listed}; modules are called in their own precision, "
+            "and one search runs in one, float32 or float64. Convert with .double() "
+            "or .float()."
         )
 
     def _plan(self, options: SolveOptions, dtype: torch.dtype) -> RootPlan:

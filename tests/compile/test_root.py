@@ -119,11 +119,12 @@ def test_precision_is_kept_where_modules_are_called():
     def plain(x=Variable("2"), w=Parameter()):
         return solve(x == w * net.bias)
 
-    assert compiled(by_function).function.inputs.keeps_precision
+    assert compiled(by_function).function.inputs.dtypes({}) == {"net": net.bias.dtype}
     reads = compiled(direct).function.inputs
-    assert reads.keeps_precision and reads.module_names == ("net",)
+    assert reads.module_names == ("net",)
+    assert reads.dtypes({"net": net}) == {"net": net.bias.dtype}
     reads = compiled(plain).function.inputs
-    assert not reads.keeps_precision
+    assert not reads.dtypes({})
     assert list(reads.learned_ndims) == ["net_bias"] and reads.module_names == ()
 
 
