@@ -17,8 +17,8 @@ NOISE = 0.02  # relative, of every count
 
 @ol.problem
 def lotka_volterra(
-    prey=State(), predators=State(), start=Parameter(2), rates=Parameter(4, nonneg=True),
-    t=Time(),
+    prey=State(), predators=State(), start=Parameter(2),
+    rates=Parameter(4, nonneg=True), t=Time(),
 ):  # fmt: skip
     a, b, c, d = rates
     return integrate(
@@ -42,24 +42,30 @@ def measured():
     return exact * (1 + NOISE * torch.randn_like(exact))
 
 
+def fit_until(span, log_rates, counts):
+    """Improve the rates by the first counts of each path; the error they leave."""
+    optimizer = torch.optim.LBFGS(
+        [log_rates], max_iter=25, line_search_fn="strong_wolfe"
+    )
+
+    def loss():
+        optimizer.zero_grad()
+        # Counts are compared by their ratio, as the noise is relative.
+        found = paths(log_rates.exp(), TIMES[:span])
+        error = (found.log() - counts[:, :span].log()).square().mean()
+        error.backward()
+        return error
+
+    optimizer.step(loss)
+    return loss().item() ** 0.5
+
+
 def fit(counts, guess):
     """Rates that explain the counts: first of a short time, then of all of it."""
     log_rates = guess.log().requires_grad_()
     for span in (9, 21, len(TIMES)):
-        optimizer = torch.optim.LBFGS(
-            [log_rates], max_iter=25, line_search_fn="strong_wolfe"
-        )
-
-        def loss():
-            optimizer.zero_grad()
-            # Counts are compared by their ratio, as the noise is relative.
-            found = paths(log_rates.exp(), TIMES[:span])
-            error = (found.log() - counts[:, :span].log()).square().mean()
-            error.backward()
-            return error
-
-        optimizer.step(loss)
-        print(f"t to {TIMES[span - 1]:4.1f}: error {loss().item() ** 0.5:.4f}")
+        error = fit_until(span, log_rates, counts)
+        print(f"t to {TIMES[span - 1]:4.1f}: error {error:.4f}")
     return log_rates.exp().detach()
 
 
