@@ -4,49 +4,36 @@ A sample that has arrived or failed takes steps of length zero, which change not
 grad mode the accepted steps form a graph; the choice of steps is never part of it.
 """
 
-import time as clock
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from optlayers.programs.initial_value import InitialValueProgram
 from optlayers.solution import Solution, Status
-from optlayers.solvers.ode.attempt import attempt
+from optlayers.solvers.ode.attempt import attempt, without_overflow
 from optlayers.solvers.ode.compiled import CompiledAttempt
-from optlayers.solvers.ode.control import FixedStep
+from optlayers.solvers.ode.course import Course, has_grown
 from optlayers.solvers.ode.dense import DenseOutput
 from optlayers.solvers.ode.events import Cut, EventWatch, Trial
+from optlayers.solvers.ode.grid import Footprints, Grid
 from optlayers.solvers.ode.options import StepOptions
 from optlayers.solvers.ode.pace import Pace
 from optlayers.solvers.ode.saves import Saves
 from optlayers.solvers.ode.stepper import Step, Stepper
 from optlayers.solvers.ode.stiffness import LOOK_EVERY, Handover, StiffnessWatch
-from optlayers.solvers.ode.stops import Stops
+from optlayers.solvers.ode.stops import Stops, stops_of
+from optlayers.solvers.ode.tally import Tally
 
 # Steps between two looks for samples whose steps have become too short to go on.
 FAULTS_EVERY = 8
-
-
-class Grid(NamedTuple):
-    """The steps of a walk; those that were rejected have length zero.
-
-    Attributes:
-        times, sizes: t and h, each [N, B].
-        states: x at the beginning of each step, [N, B, n], without a graph.
-    """
-
-    times: Tensor
-    sizes: Tensor
-    states: Tensor
 
 
 class Walk:
     """One integration of a batch.
 
     Attributes:
-        time, state: where every sample stands, [B] and [B, n].
+        state: where every sample stands, [B, n].
         size: the step that is tried next, [B]; zero of samples that rest.
         carry: what the stepper keeps from step to step.
         is_running: whether any sample has not arrived.
@@ -73,26 +60,19 @@ class Walk:
             dense: whether the steps are kept for `at`.
             handover: what goes on with samples that turn out to be stiff.
         """
-        self._began = clock.perf_counter()
         self._sign = program.sign()
         self._program = program = program.increasing()
         self._stepper, self._options = stepper, options
         times = program.times.detach()
-        self.time, self._end = times[:, 0].contiguous(), times[:, -1].contiguous()
+        self._course = Course(times)
         self.state = program.initial
         self.saves = Saves(times, self.state, places=records)
-        self._grid: list[tuple[Tensor, Tensor, Tensor]] | None = [] if records else None
+        self._footprints = Footprints() if records else None
         self.count = 0
-        eps = torch.finfo(times.dtype).eps
-        self._eps = eps
-        # Within a few roundings of the end a sample has arrived.
-        self._arrived = self._end - 4 * eps * times.abs().amax(1)
-        self._status = torch.zeros_like(self.time, dtype=torch.int8)
-        self._tried = torch.zeros_like(self.time, dtype=torch.int64)
-        self._accepted = torch.zeros_like(self._tried)
+        self._tally = Tally(self.time)
         self._workspace = stepper.workspace(self.state)
         self._pace = Pace(stepper, options, self.state)
-        self._stops = self._made_stops(times)
+        self._stops = stops_of(program, options.control, self._course)
         self._attempt = attempt
         if options.compile and not torch.is_grad_enabled():
             is_fixed = self._stops is None
@@ -103,12 +83,12 @@ class Walk:
         self._dense = DenseOutput(self.state) if dense else None
         self.watch: Callable[[Walk], None] | None = None
         self._handover, self._stiffness = handover, None
-        self._methods = [(0, stepper)]
         if handover is not None:
             self._stiffness = StiffnessWatch(handover, self.state)
-        self._waiting = self._is_stiff = torch.zeros_like(self.time, dtype=torch.bool)
-        # Steps and evaluations made by the method before this one.
-        self._since, self._spent, self._counted = 0, 2, 0
+        self._methods = [(0, stepper)]
+        self._is_stiff = torch.zeros_like(self._course.running)
+        # Steps made by the method before this one.
+        self._since = 0
         self._begin()
         self._events = None
         if program.events:
@@ -121,56 +101,51 @@ class Walk:
         stepper, time, size, state = self._stepper, self.time, self.size, self.state
         begun = size, state, self.carry
         step, ratio, factor = self._attempt(
-            stepper, self._pace, self._field, time, *begun, self._running,
+            stepper, self._pace, self._field, time, *begun, self._course.running,
             self._pace.earlier, self._workspace,
         )  # fmt: skip
         with torch.no_grad():
             accepted = self._judge(ratio, factor)
         if torch.is_grad_enabled():
-            step = self._without_overflow(step, ratio, time, *begun)
+            step = without_overflow(
+                step, ratio, self._program.initial.detach(), stepper, self._field, time,
+                *begun, self._workspace,
+            )  # fmt: skip
         cut, is_complete = None, False
         if self._events is not None or self._dense is not None:
             step, cut, is_complete = self._look_inside(step, time, size, accepted)
         with torch.no_grad():
             due = self.saves.due(self.time)
             most, left, kept = torch.stack(
-                (due.amax(), self._running.sum(), accepted.sum())
+                (due.amax(), self._course.running.sum(), accepted.sum())
             ).tolist()
         if most:
             if not is_complete:
                 step = stepper.complete(self._field, time, size, state, step)
             self.saves.take(stepper, step, time, size, state, self.count, due, most)
-        if kept == len(time):
-            # Steps without a graph leave their stages, not their results, in memory
-            # that is used again.
-            self.state, self.carry = step.state, step.carry
-        else:
-            column = accepted.unsqueeze(1)
-            self.state = torch.where(column, step.state, state)
-            self.carry = torch.where(column, step.carry, self.carry)
+        self._take(step, accepted, is_whole=kept == len(time))
         if cut is not None:
             self._restart(cut.rows, cut.state)
         if self._stops is not None:
             self._pass_stops(self._stops)
         self._shorten()
-        if self._grid is not None:
-            self._grid.append((time, size * accepted, state.detach()))
+        if self._footprints is not None:
+            self._footprints.add(time, size * accepted, state)
         self.count += 1
         self.is_running = left > 0
-        made = self.count - self._since
-        if self._handover is not None and made % LOOK_EVERY == 0:
-            self._look_for_stiffness(step, size, accepted)
-        if made % FAULTS_EVERY == 0 or made >= self._options.max_steps:
-            self._find_faults()
-        if self._handover is not None and not self.is_running:
-            self._hand_over(self._handover)
+        self._look_around(step, size, accepted)
         if self.watch is not None:
             self.watch(self)
 
     @property
+    def time(self) -> Tensor:
+        """Where every sample stands, forward, [B]."""
+        return self._course.time
+
+    @property
     def running(self) -> Tensor:
         """Which samples have not arrived, bool [B]."""
-        return self._running | self._waiting
+        return self._course.running | self._course.waiting
 
     @property
     def method(self) -> Stepper:
@@ -208,7 +183,10 @@ class Walk:
         """
         assert self._dense is not None
         times = self._sign.unsqueeze(1) * times
-        reached, failed = self.time.unsqueeze(1), (self._status != 0).unsqueeze(1)
+        reached, failed = (
+            self.time.unsqueeze(1),
+            (self._course.status != 0).unsqueeze(1),
+        )
         last, ended = self.saves.last(self.state)
         after = ended.unsqueeze(1) & (times >= reached)
         lost = failed & (times > reached)
@@ -219,19 +197,9 @@ class Walk:
     def solution(self) -> Solution:
         """What has been found so far."""
         missing = self.saves.is_missing().any(1)
-        status = torch.where(
-            missing & (self._status == 0), int(Status.STEP_LIMIT), self._status
-        )
-        accepted = self._accepted
-        seconds = (clock.perf_counter() - self._began) / max(1, len(status))
-        stats = {
-            "steps": self._tried,
-            "accepted": accepted,
-            "rejected": self._tried - accepted,
-            "evaluations": self._evaluations(),
-            "time": self.elapsed,
-            "seconds": torch.full_like(self.time, seconds, dtype=torch.float64),
-        }
+        status = self._course.status
+        status = torch.where(missing & (status == 0), int(Status.STEP_LIMIT), status)
+        stats = self._tally.stats(self._stepper.evaluations, self.elapsed)
         if self._stiffness is not None:
             stats["is_stiff"] = self._is_stiff
         events = () if self._events is None else self._events.logs(self._sign)
@@ -239,59 +207,82 @@ class Walk:
 
     def grid(self) -> Grid:
         """The steps that were made, if they were recorded."""
-        assert self._grid is not None
-        if not self._grid:
-            none = self.time.new_zeros(0, len(self.time))
-            return Grid(none, none, self.state.new_zeros(0, *self.state.shape))
-        return Grid(*(torch.stack(one) for one in zip(*self._grid, strict=True)))
+        assert self._footprints is not None
+        return self._footprints.grid(self.time, self.state)
 
     def take_grid(self) -> Grid:
         """The steps that were made since the last call, to be forgotten."""
-        grid, self._grid = self.grid(), []
+        grid, self._footprints = self.grid(), Footprints()
         return grid
 
     # ---- the beginning -----------------------------------------------------------
 
     def _begin(self, rows: Tensor | None = None) -> None:
         """Propose a first step; of some rows, bool [B], if the others are done."""
+        program, course = self._program, self._course
         if not self.state.numel():
             # Nobody, or nothing that could change.
-            self.time = self._end
+            course.finish()
             self.saves.pass_all()
-        program, time = self._program, self.time
+        time = course.time
         with torch.no_grad():
             rate = program.rate(time, self.state)
             is_finite = rate.isfinite().all(1) & self.state.isfinite().all(1)
             if rows is not None:
                 is_finite = is_finite | ~rows
-            self._fail(~is_finite, Status.NOT_FINITE)
-            span = (self._end - time).clamp_min(0.0)
+            course.fail(~is_finite, Status.NOT_FINITE)
+            span = (course.end - time).clamp_min(0.0)
             self._pace.begin(program.rate, time, self.state, rate, span)
         self.carry = self._stepper.begin(self._field, time, self.state)
         self._shorten()
-        self._running = self.time < self._arrived
-        self.is_running = bool(self._running.any())
+        self._look()
 
     # ---- one step ----------------------------------------------------------------
 
     def _judge(self, ratio: Tensor, factor: Tensor | None) -> Tensor:
         """Move time where the step is accepted, and choose the next one."""
-        tried = self._running
+        course = self._course
+        tried = course.running
         accepted = ratio <= 1
-        self._tried += tried
-        self._accepted += accepted & tried
-        self.time = torch.addcmul(self.time, self.size, accepted)
+        self._tally.add(tried, accepted)
+        course.move(self.size, accepted)
         if not self._pace.is_adaptive:
             # A fixed step that overflows is not tried again.
-            self._fail(~accepted & tried, Status.NOT_FINITE)
-        self._running = self.time < self._arrived
+            course.fail(~accepted & tried, Status.NOT_FINITE)
+        course.look()
         has_stops = self._stops is not None
         self._pace.adapt(self.size, ratio, factor, accepted, has_stops=has_stops)
         return accepted
 
+    def _take(self, step: Step, accepted: Tensor, *, is_whole: bool) -> None:
+        """Stand at the end of the step where it is accepted; `is_whole` if of all."""
+        if is_whole:
+            # Steps without a graph leave their stages, not their results, in memory
+            # that is used again.
+            self.state, self.carry = step.state, step.carry
+        else:
+            column = accepted.unsqueeze(1)
+            self.state = torch.where(column, step.state, self.state)
+            self.carry = torch.where(column, step.carry, self.carry)
+
+    def _look_around(self, step: Step, size: Tensor, accepted: Tensor) -> None:
+        """What is not worth a look after every step."""
+        made = self.count - self._since
+        if self._handover is not None and made % LOOK_EVERY == 0:
+            self._look_for_stiffness(step, size, accepted)
+        if made % FAULTS_EVERY == 0 or made >= self._options.max_steps:
+            self._find_faults()
+        if self._handover is not None and not self.is_running:
+            self._hand_over(self._handover)
+
+    def _look(self) -> None:
+        """Find who is running."""
+        self._course.look()
+        self.is_running = bool(self._course.running.any())
+
     def _shorten(self) -> None:
         """The next step, which ends where it must."""
-        end = self._end
+        end = self._course.end
         if self._stops is not None:
             end = torch.minimum(end, self._stops.next)
         self.size = self._joined(torch.minimum(self._pace.proposed, end - self.time))
@@ -302,35 +293,8 @@ class Walk:
         """The shortest step of all samples that go on, if they share their steps."""
         if not self._options.joint:
             return size
-        running = self.time < self._arrived
-        least = torch.where(running, size, torch.inf).amin()
+        least = torch.where(self._course.ahead(), size, torch.inf).amin()
         return torch.minimum(size, least)
-
-    def _without_overflow(
-        self,
-        step: Step,
-        ratio: Tensor,
-        time: Tensor,
-        size: Tensor,
-        state: Tensor,
-        carry: Tensor,
-    ) -> Step:
-        """The step, whose graph must be finite where it was rejected, too.
-
-        A rejected row has a gradient of zero; but zero times the infinite derivative
-        of an overflow is NaN, which would reach the parameters that rows share.
-        """
-        lost = ~ratio.isfinite()
-        if not bool(lost.any()):
-            return step
-        column = lost.unsqueeze(1)
-        safe = self._program.initial.detach()
-        state = torch.where(column, safe, state)
-        carry = torch.where(column, safe, carry)
-        size = torch.where(lost, 0.0, size)
-        return self._stepper.step(
-            self._field, time, size, state, carry, self._workspace
-        )
 
     # ---- events and stops --------------------------------------------------------
 
@@ -351,11 +315,9 @@ class Walk:
             cut = events.find(self._stepper, Trial(step, time, size, state, moved))
         if cut is not None:
             with torch.no_grad():
-                self.time = torch.where(cut.rows, cut.time, self.time)
-                self._end = torch.where(cut.ends, cut.time, self._end)
-                self._arrived = torch.where(cut.ends, -torch.inf, self._arrived)
-                self._fail(cut.stuck, Status.STALLED)
-                self._running = self.time < self._arrived
+                self._course.turn(cut.rows, cut.time, cut.ends)
+                self._course.fail(cut.stuck, Status.STALLED)
+                self._course.look()
             self.saves.end(cut.ends, cut.last)
         return step, cut, True
 
@@ -371,19 +333,10 @@ class Walk:
     def _pass_stops(self, stops: Stops) -> None:
         """Begin anew where the field may have jumped."""
         with torch.no_grad():
-            self.time, jumped = stops.reach(self.time)
+            self._course.time, jumped = stops.reach(self.time)
             if not stops.has_jumps or not bool(jumped.any()):
                 return
         self._restart(jumped, self.state)
-
-    def _made_stops(self, times: Tensor) -> Stops | None:
-        control, jumps = self._options.control, self._program.stops
-        each_save = isinstance(control, FixedStep) and control.size is None
-        if jumps is None and not each_save:
-            return None
-        slack = 4 * self._eps * times.abs().amax(1)
-        others = times[:, 1:] if each_save else None
-        return Stops(jumps, others, self.time, slack)
 
     # ---- stiff samples -----------------------------------------------------------
 
@@ -391,80 +344,50 @@ class Walk:
     def _look_for_stiffness(self, step: Step, size: Tensor, accepted: Tensor) -> None:
         """Let those rest that another method should go on with."""
         assert self._stiffness is not None
-        moved, left = accepted & self._running, self._end - self.time
-        rows = self._stiffness.look(step, moved, size, left) & self._running
+        running, left = self._course.running, self._course.end - self.time
+        rows = self._stiffness.look(step, accepted & running, size, left) & running
         if self._options.joint:
-            rows = rows.any() & self._running
+            rows = rows.any() & running
         if bool(rows.any()):
-            self._wait(rows)
+            self._course.wait(rows)
             self._shorten()
-            self.is_running = bool(self._running.any())
-
-    def _wait(self, rows: Tensor) -> None:
-        """Let samples rest where they stand until all others are done."""
-        self._waiting = self._waiting | rows
-        self._end = torch.where(rows, self.time, self._end)
-        self._arrived = torch.where(rows, -torch.inf, self._arrived)
-        self._running = self.time < self._arrived
+            self._look()
 
     def _hand_over(self, handover: Handover) -> None:
         """Go on with another method in the samples that wait."""
-        rows, self._handover = self._waiting, None
+        rows, self._handover = self._course.wake(), None
         if not bool(rows.any()):
             return
-        times = self._program.times.detach()
-        with torch.no_grad():
-            end = times[:, -1]
-            near = end - 4 * self._eps * times.abs().amax(1)
-            self._end = torch.where(rows, end, self._end)
-            self._arrived = torch.where(rows, near, self._arrived)
-            self._spent, self._counted = self._evaluations(), self._tried.clone()
-        self._is_stiff, self._waiting = rows, torch.zeros_like(rows)
+        self._tally.change(self._stepper.evaluations)
+        self._is_stiff = rows
         self._since, self._stepper = self.count, handover.stepper
         self._methods.append((self.count, self._stepper))
         self._workspace = self._stepper.workspace(self.state)
         self._pace = Pace(self._stepper, self._options, self.state)
         self._begin(rows)
 
-    def _evaluations(self) -> Tensor:
-        """Of the field, by all methods, [B]; those for Jacobians not counted."""
-        return self._spent + (self._tried - self._counted) * self._stepper.evaluations
-
     # ---- failures ----------------------------------------------------------------
 
     @torch.no_grad()
     def _find_faults(self) -> None:
-        running = self._running
-        least = self.time.abs().mul(16 * self._eps)
-        least = least.clamp_min(max(self._options.min_step, self._tiny()))
-        stuck = running & (self._pace.proposed < least)
-        if bool(stuck.any()):
-            grown = self.state.abs().amax(1) > self._eps**-0.5 * (
-                self._program.initial.abs().amax(1).clamp_min(1.0)
-            )
-            self._fail(stuck & grown, Status.NOT_FINITE)
+        course = self._course
+        running = course.running
+        stuck = course.stuck(self._pace.proposed, self._options.min_step)
+        is_stuck = bool(stuck.any())
+        if is_stuck:
+            grown = has_grown(self.state, self._program.initial)
+            course.fail(stuck & grown, Status.NOT_FINITE)
             self._give_up(stuck & ~grown, Status.STALLED)
         is_over = self.count - self._since >= self._options.max_steps
         if is_over:
             self._give_up(running, Status.STEP_LIMIT)
-        if is_over or bool(stuck.any()):
+        if is_over or is_stuck:
             self._shorten()
-        self._running = self.time < self._arrived
-        self.is_running = bool(self._running.any())
+        self._look()
 
     def _give_up(self, rows: Tensor, status: Status) -> None:
         """Stop samples, or let another method try."""
         if self._handover is None:
-            self._fail(rows, status)
+            self._course.fail(rows, status)
         else:
-            self._wait(rows)
-
-    def _fail(self, rows: Tensor, status: Status) -> None:
-        """Stop samples where they stand; the first reason stays."""
-        rows = rows & (self._status == 0)
-        self._status = torch.where(rows, int(status), self._status).to(torch.int8)
-        self._end = torch.where(rows, self.time, self._end)
-        self._arrived = torch.where(rows, -torch.inf, self._arrived)
-
-    def _tiny(self) -> float:
-        return torch.finfo(self.time.dtype).tiny
+            self._course.wait(rows)

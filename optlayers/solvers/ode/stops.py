@@ -7,7 +7,9 @@ begin there the one from after.
 import torch
 from torch import Tensor
 
-from optlayers.programs.initial_value import FieldFunction
+from optlayers.programs.initial_value import FieldFunction, InitialValueProgram
+from optlayers.solvers.ode.control import Control, FixedStep
+from optlayers.solvers.ode.course import Course
 
 
 class Stops:
@@ -86,3 +88,20 @@ class Stops:
         self._after = torch.where(jumped, place + self._slack, self._after)
         self.next = self._places.gather(1, column).squeeze(1)
         return jumped
+
+
+def stops_of(
+    program: InitialValueProgram, control: Control, course: Course
+) -> Stops | None:
+    """The stops of a problem, or None if there are none.
+
+    Args:
+        program: of B samples, time running forward.
+        control: fixed steps without a length of their own end at each save time.
+        course: at its beginning.
+    """
+    each_save = isinstance(control, FixedStep) and control.size is None
+    if program.stops is None and not each_save:
+        return None
+    others = program.times.detach()[:, 1:] if each_save else None
+    return Stops(program.stops, others, course.time, course.slack)
