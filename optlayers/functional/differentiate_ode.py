@@ -114,11 +114,8 @@ def differentiable_integral(
         )
     if not program.batch_size:
         return solver.solve(program)
-    given, status, needs_gradient = program, _faults(program), False
-    if program.batch_size and torch.is_grad_enabled():
-        program, status, needs_gradient = _begun(program, status)
-    elif bool((status != 0).any()):
-        program = _without(program, status == 0)
+    given = program
+    program, status, needs_gradient = _begun(program)
     if needs_gradient:
         solved = ADJOINTS[options.gradient](program, solver, options)
     else:
@@ -143,11 +140,8 @@ def stepwise_integral(
     Returns:
         The solution of `differentiable_integral`.
     """
-    given, status, needs_gradient = program, _faults(program), False
-    if program.batch_size and torch.is_grad_enabled():
-        program, status, needs_gradient = _begun(program, status)
-    elif bool((status != 0).any()):
-        program = _without(program, status == 0)
+    given = program
+    program, status, needs_gradient = _begun(program)
     # Grad mode must not reach into the loop in which this is watched.
     with torch.set_grad_enabled(needs_gradient):
         still = with_still_times(program)
@@ -203,26 +197,23 @@ def _faults(program: InitialValueProgram) -> Tensor:
     return torch.where(broken, int(Status.INVALID_DATA), 0).to(torch.int8)
 
 
-def _begun(
-    program: InitialValueProgram, status: Tensor
-) -> tuple[InitialValueProgram, Tensor, bool]:
+def _begun(program: InitialValueProgram) -> tuple[InitialValueProgram, Tensor, bool]:
     """The program without samples that cannot begin, whose NaN would reach all.
 
-    Args:
-        program: of B samples.
-        status: of broken data, [B].
-
     Returns:
-        The program, the statuses, and whether the solution has a gradient.
+        The program, a status of samples that cannot begin, [B], and whether the
+        solution has a gradient.
     """
-    rate = program.rate(program.times[:, 0], program.initial)
-    finite = (rate.detach() + program.initial.detach()).isfinite().all(1)
-    lost = (status == 0) & ~finite
-    status = torch.where(lost, int(Status.NOT_FINITE), status).to(torch.int8)
-    inputs = [program.initial, program.times, rate]
-    for event in program.events:
-        inputs.append(event.value(program.times[:, 0], program.initial))
-        inputs.append(event.after(program.times[:, 0], program.initial))
+    status, inputs = _faults(program), []
+    if program.batch_size and torch.is_grad_enabled():
+        time, initial = program.times[:, 0], program.initial
+        rate = program.rate(time, initial)
+        finite = (rate.detach() + initial.detach()).isfinite().all(1)
+        lost = (status == 0) & ~finite
+        status = torch.where(lost, int(Status.NOT_FINITE), status).to(torch.int8)
+        inputs = [initial, program.times, rate]
+        for event in program.events:
+            inputs += [event.value(time, initial), event.after(time, initial)]
     if bool((status != 0).any()):
         program = _without(program, status == 0)
     return program, status, any(one.requires_grad for one in inputs)

@@ -45,29 +45,48 @@ def integrate(
         times: [T] or [*batch, T], strictly increasing or decreasing; the first is the
             initial time.
         solver: a registered name of kind "ode", "auto", or an instance.
-        rtol: allowed error of a step relative to the state; 1e-6 in float64, 1e-5 in
-            float32 if None.
+        rtol: allowed error of a step relative to the state, no unit; 1e-6 in float64,
+            1e-5 in float32 if None.
         atol: allowed error besides, in units of the state; a thousandth of rtol if
             None.
-        gradient: how the solution is differentiated.
+        gradient: how the solution is differentiated. All but "steady_state" reach
+            start, times and whatever `field` closes over.
+
+            - "exact": the derivative of the steps; "sweep" where that is faster and
+              possible (4 states or fewer, order 1, no events), else "direct".
+            - "direct": the graph of all steps, any order; memory grows with them.
+            - "sweep": all steps evaluated again at once, then one linear recursion;
+              order 1, for few states.
+            - "checkpoint": the derivative of the steps, any order, in memory that
+              grows with the square root of their number; they are taken twice.
+            - "backsolve": the adjoint equation, integrated backward in constant
+              memory; order 1, as accurate as that integration, and unstable where
+              the field contracts strongly.
+            - "steady_state": of the last value alone, by f(t1, x) = 0, where it has
+              come to rest; start has no influence.
         events: what may happen on the way; their functions take t [*batch] and x, as
-            `field` does.
-        on_failure: "raise", "nan" or "keep".
+            `field` does. They need "exact" or "direct".
+        on_failure: of samples that do not reach their last time: "raise", "nan" or
+            "keep"; they have no gradient.
         order: how often the result may be differentiated.
-        dense: whether the steps are kept, for `solution.at(t)`.
+        dense: whether the steps are kept, for `solution.at(t)`, t [M] or [*batch, M]
+            between the first and the last time; needs "exact" or "direct".
         progress: whether a bar shows how far the slowest sample has come.
 
     Returns:
         A `Solution`: `value` [*batch, T, n] (of a pytree: each [B, T, ...]), `status`
         and `stats` [*batch]; differentiable in start, times and every tensor that
-        `field` closes over, modules included. A sample that failed is NaN from where it
-        stopped. `events[i].times` [*batch, K] and `.states` [*batch, K, n] tell when
+        `field` closes over, modules included. A sample that failed is NaN throughout
+        ("nan"), or from where it stopped ("keep"). `events[i].times` [*batch, K] and `.states` [*batch, K, n] tell when
         the events were met, NaN where a sample has fewer.
 
     Raises:
         ShapeError: times do not fit start, or the field returns another shape.
-        ParameterError: an option out of its range.
-        SolveError: samples did not reach their last time (`on_failure="raise"`).
+        ParameterError: an option out of its range, or options that exclude each other.
+        SolveError: samples did not reach their last time (`on_failure="raise"`), or
+            are not at rest there ("steady_state").
+        NotSupported: "checkpoint" or "backsolve" cannot find what the field closes
+            over.
         TransformError: called inside `torch.func` or `torch.compile`.
     """
     options = SolveOptions(

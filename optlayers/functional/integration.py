@@ -104,11 +104,11 @@ def integration(
         start: the initial value, [*batch, n] or a pytree.
         times: [T] or [*batch, T], the first the initial time.
         solver: a registered name of kind "ode", "auto", or an instance.
-        rtol: allowed error of a step relative to the state.
-        atol: allowed error besides.
+        rtol: allowed error of a step relative to the state, no unit.
+        atol: allowed error besides, in units of the state.
         gradient: "exact" or "direct", which are the same here.
         events: what may happen on the way.
-        on_failure: "raise", "nan" or "keep".
+        on_failure: "raise", "nan" or "keep", as of `integrate`.
         order: how often the result may be differentiated.
         dense: whether the steps are kept, for `solution.at(t)`.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from optlayers.solution import Solution
 from optlayers.solvers.ode.drive import Walk
 
 
+@runtime_checkable
 class WalkingSolver(Protocol):
     """A solver that takes its steps one at a time."""
 
@@ -111,7 +112,7 @@ def walking(solver: Any) -> WalkingSolver:
     Raises:
         ParameterError: it solves all at once.
     """
-    if not _walks(solver):
+    if not isinstance(solver, WalkingSolver):
         raise ParameterError(
             f"{type(solver).__name__} does not take its steps one at a time: "
             "dense=True, progress=True and functional.integration need a solver that "
@@ -132,7 +133,3 @@ def with_kept_steps(options: SolveOptions) -> SolveOptions:
             'use gradient="direct" with dense=True and functional.integration.'
         )
     return options.replace(gradient="direct")
-
-
-def _walks(solver: Any) -> TypeGuard[WalkingSolver]:
-    return callable(getattr(solver, "walk", None))

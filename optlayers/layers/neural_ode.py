@@ -33,7 +33,7 @@ class NeuralODE(nn.Module):
         Args:
             field: takes a state, or a time and a state, and returns its rate.
             **options: of `optlayers.functional.integrate`: solver, rtol, atol,
-                gradient, events, on_failure, order.
+                gradient, events, on_failure, order, dense, progress.
 
         Raises:
             ParameterError: an unknown option, or a field of another signature.
