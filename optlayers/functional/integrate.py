@@ -77,8 +77,9 @@ def integrate(
         A `Solution`: `value` [*batch, T, n] (of a pytree: each [B, T, ...]), `status`
         and `stats` [*batch]; differentiable in start, times and every tensor that
         `field` closes over, modules included. A sample that failed is NaN throughout
-        ("nan"), or from where it stopped ("keep"). `events[i].times` [*batch, K] and `.states` [*batch, K, n] tell when
-        the events were met, NaN where a sample has fewer.
+        ("nan"), or from where it stopped ("keep"). `events[i].times` [*batch, K] and
+        `.states` [*batch, K, n] tell when the events were met, NaN where a sample has
+        fewer.
 
     Raises:
         ShapeError: times do not fit start, or the field returns another shape.
