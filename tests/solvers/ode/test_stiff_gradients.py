@@ -52,8 +52,8 @@ def check(found, by_start, by_parameters):
 def test_robertson_has_the_gradient_of_its_forward_sensitivities(method):
     k1, k2, k3 = RATES
     rates = torch.tensor(RATES, dtype=torch.float64, requires_grad=True)
-    solver = method(rtol=1e-8, atol=1e-13)
-    found = gradients(solver, robertson(rates), [1.0, 0.0, 0.0], 40.0, rates)
+    solver = method(rtol=1e-7, atol=1e-12)
+    found = gradients(solver, robertson(rates), [1.0, 0.0, 0.0], 4.0, rates)
 
     def field(x):
         a, b, c = k1 * x[0], k2 * x[1] ** 2, k3 * x[1] * x[2]
@@ -71,7 +71,7 @@ def test_robertson_has_the_gradient_of_its_forward_sensitivities(method):
             [0, x[1] ** 2, 0],
         ])  # fmt: skip
 
-    check(found, *sensitivities(field, in_state, in_rates, [1.0, 0.0, 0.0], 40.0))
+    check(found, *sensitivities(field, in_state, in_rates, [1.0, 0.0, 0.0], 4.0))
 
 
 @pytest.mark.parametrize("method", [Rodas5P, Kvaerno5])
@@ -79,7 +79,7 @@ def test_van_der_pol_has_the_gradient_of_its_forward_sensitivities(method):
     value, start = 1e-3, [2.0, -0.6]
     eps = torch.tensor(value, dtype=torch.float64, requires_grad=True)
     solver = method(rtol=1e-9, atol=1e-11)
-    found = gradients(solver, van_der_pol(eps), start, 0.5, eps)
+    found = gradients(solver, van_der_pol(eps), start, 0.1, eps)
 
     def field(x):
         return np.array([x[1], ((1 - x[0] ** 2) * x[1] - x[0]) / value])
@@ -93,7 +93,7 @@ def test_van_der_pol_has_the_gradient_of_its_forward_sensitivities(method):
     def in_eps(x):
         return np.array([[0.0], [-field(x)[1] / value]])
 
-    by_start, by_eps = sensitivities(field, in_state, in_eps, start, 0.5)
+    by_start, by_eps = sensitivities(field, in_state, in_eps, start, 0.1)
     # The second initial value is forgotten at once: its share is rounding only.
     by_start[:, 1] = found[0][0, 1].item() / weights(2).numpy() / 2
     check(found, by_start, by_eps)
@@ -155,9 +155,11 @@ def test_where_nothing_asks_for_a_gradient_no_graph_is_made(method):
 @pytest.mark.parametrize("method", [Rodas5P, Kvaerno5])
 def test_a_sample_that_blows_up_leaves_no_gradient_behind(method):
     rate = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-    solver = method(rtol=1e-4)
+    # Steps that fall below 1e-6 end the way to infinity early.
+    solver = method(rtol=1e-4, min_step=1e-6)
     start = [[-1.0], [1.0], [-0.5]]
     solved = solver.solve(program(lambda t, x: rate * x * x, start, [0.0, 2.0]))
+    assert solved.ok.tolist() == [True, False, True]
     kept = solved.value[solved.ok, -1, 0].sum()
     (found,) = torch.autograd.grad(kept, rate)
     # x(2) = x0 / (1 - 2 k x0), so dx/dk = 2 x0^2 / (1 - 2 k x0)^2.
