@@ -66,7 +66,8 @@ class SolveOptions:
     warm_start: Any = None
 
     def __post_init__(self) -> None:
-        _one_of("gradient", self.gradient, tuple(_all_gradients()))
+        if self.gradient not in _all_gradients():
+            raise ParameterError(_no_gradient(self.gradient))
         _one_of("on_failure", self.on_failure, ON_FAILURE)
         if isinstance(self.order, bool) or not isinstance(self.order, int):
             raise ParameterError(f"order={self.order!r}: give an integer, 1 or more.")
@@ -93,7 +94,7 @@ class SolveOptions:
         Raises:
             ParameterError: a gradient of another kind, with those that exist.
         """
-        _one_of("gradient", self.gradient, GRADIENTS[kind])
+        check_gradient(self.gradient, kind)
 
     def replace(self, **changes: Any) -> "SolveOptions":
         """The same options with some changed; unknown names raise."""
@@ -109,6 +110,15 @@ class SolveOptions:
 OPTION_NAMES = tuple(field.name for field in fields(SolveOptions))
 
 
+def check_gradient(gradient: str, kind: Kind) -> None:
+    """Refuse a way of differentiating that problems of this kind do not have.
+
+    Raises:
+        ParameterError: lists those they have.
+    """
+    _one_of("gradient", gradient, GRADIENTS[kind])
+
+
 def unknown_option(name: str) -> str:
     """The sentence that answers an option nobody knows."""
     near = get_close_matches(name, OPTION_NAMES, n=1)
@@ -118,6 +128,16 @@ def unknown_option(name: str) -> str:
 
 def _all_gradients() -> Iterator[str]:
     yield from dict.fromkeys(one for known in GRADIENTS.values() for one in known)
+
+
+def _no_gradient(gradient: object) -> str:
+    """Of every kind its own choices, as no kind is known yet."""
+    near = get_close_matches(str(gradient), list(_all_gradients()), n=1)
+    hint = f' Did you mean "{near[0]}"?' if near else ""
+    lines = [f"\n  {kind.value}: {', '.join(GRADIENTS[kind])}" for kind in GRADIENTS]
+    return (
+        f"gradient={gradient!r} is none that there is, by kind:{''.join(lines)}{hint}"
+    )
 
 
 def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:

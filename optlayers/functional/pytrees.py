@@ -203,5 +203,4 @@ def _check_leaves(leaves: list[Any]) -> None:
 
 
 def _shown(structure: Any, shapes: tuple[tuple[int, ...], ...]) -> str:
-    listed = ", ".join(str(list(shape)) for shape in shapes)
-    return listed if len(shapes) == 1 else f"{len(shapes)} tensors ({listed})"
+    return str(_pytree.tree_unflatten([list(shape) for shape in shapes], structure))

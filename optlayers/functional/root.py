@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from optlayers.errors import TransformError
-from optlayers.functional.options import SolveOptions
+from optlayers.functional.options import SolveOptions, check_gradient
 from optlayers.functional.plans import accepted_solver
 from optlayers.functional.pytrees import Unknowns
 from optlayers.functional.root_choices import TOLERANCES, checked_bounds
@@ -23,11 +23,13 @@ from optlayers.functional.root_gradients import (
 )
 from optlayers.implicit.failed import replace_failed, with_zero_gradient
 from optlayers.implicit.transforms import hides_values
-from optlayers.interfaces import Solver
+from optlayers.interfaces import Kind, Solver
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution, Status
 from optlayers.solvers.failure import report
+from optlayers.solvers.iterative import size_of
 from optlayers.solvers.plan import OnFailure
+from optlayers.solvers.root.repeated import differing
 from optlayers.solvers.root.run import Found, certified
 
 _ADVICE = (
@@ -90,6 +92,7 @@ def root(
         unknowns.wrapped(residual), unknowns.batch_size, unknowns.size,
         lower=low, upper=high,
     )  # fmt: skip
+    check_gradient(gradient, Kind.ROOT)
     options = SolveOptions(
         solver=solver, tolerance=tolerance, on_failure=on_failure, order=order,
         gradient=gradient,
@@ -136,6 +139,7 @@ def fixed_point(
     program = RootProgram.from_map(
         unknowns.wrapped(map), unknowns.batch_size, unknowns.size
     )
+    check_gradient(gradient, Kind.ROOT)
     options = SolveOptions(
         solver=solver, tolerance=tolerance, on_failure=on_failure, order=order,
         gradient=gradient,
@@ -156,10 +160,10 @@ def _solve(
     limit = options.tolerance or TOLERANCES[first.dtype]
     solver = accepted_solver(program, options.solver, tolerance=limit)
     check_solver(solver, options)
-    found = certified(program, solver, first, limit)
+    found = certified(program, solver, first, limit) if program.size else _solved(first)
     ok = found.status == Status.SOLVED
     if options.on_failure == "raise" and not bool(ok.all()):
-        raise _failure(name, found, limit, unknowns.batch_shape)
+        raise _failure(name, program, found, limit, unknowns.batch_shape)
     stats = {"steps": found.steps, "residual": found.residual, "seconds": found.seconds}
     point, condition = _attached(name, program, solver, first, found, options)
     if condition is not None:
@@ -192,11 +196,18 @@ def _attached(
     residual = program.residual(safe)
     if not residual.requires_grad:
         return value, None
-    if not bool(ok.any()):
+    if not bool(ok.any()) or not program.size:
         return with_zero_gradient(value, [residual]), None
     search = Search(name, program, program, solver, start, found.steps, safe, ok)
     point, condition = differentiated(search, options)
     return torch.where(ok.unsqueeze(1), point, value), condition
+
+
+def _solved(start: Tensor) -> Found:
+    """Systems without unknowns, [B, 0], which have nothing to look for."""
+    none = start.new_zeros(len(start))
+    is_solved = torch.full_like(none, int(Status.SOLVED), dtype=torch.int8)
+    return Found(start, is_solved, none.to(torch.int64), none, none.double())
 
 
 def _refuse_transforms(name: str) -> None:
@@ -209,12 +220,20 @@ def _refuse_transforms(name: str) -> None:
 
 
 def _failure(
-    name: str, found: Found, limit: float, batch: tuple[int, ...]
+    name: str,
+    program: RootProgram,
+    found: Found,
+    limit: float,
+    batch: tuple[int, ...],
 ) -> Exception:
+    with torch.no_grad():
+        again = size_of(program.residual(found.point))
+
     def detail(i: int) -> str:
+        first = float(found.residual[i])
         return (
-            f"residual {float(found.residual[i]):.1e} against a tolerance of "
-            f"{limit:.1e}"
+            f"residual {first:.1e} against a tolerance of {limit:.1e}"
+            f"{differing(first, float(again[i]), limit)}"
         )
 
     advice = dict.fromkeys(Status, _ADVICE)

@@ -295,3 +295,27 @@ def test_too_few_equations_are_named():
 def test_transforms_are_refused_with_the_remedy():
     with pytest.raises(TransformError, match="batch axis"):
         torch.func.vmap(lambda w: root(lambda x: x - w, zeros(1, 1)).value)(zeros(3, 1))
+
+
+def test_systems_without_unknowns_are_solved():
+    a = torch.ones((), dtype=torch.float64, requires_grad=True)
+    for found in (
+        root(lambda x: a * x, zeros(3, 0)),
+        fixed_point(torch.cos, zeros(3, 0)),
+    ):
+        assert found.value.shape == (3, 0)
+        assert (found.status == Status.SOLVED).all() and not found.stats["steps"].any()
+
+
+def test_another_structure_is_shown_with_its_names():
+    start = {"a": zeros(2, 1), "b": zeros(2, 1)}
+    words = r"returned {'a': \[2, 1\], 'c': \[2, 1\]} for unknowns {'a': \[2, 1\], 'b'"
+    with pytest.raises(ShapeError, match=words):
+        root(lambda z: {"a": z["a"], "c": z["b"]}, start)
+
+
+def test_gradients_that_there_are_not_are_answered_with_those_of_roots():
+    words = r"gradient='foo': one of exact, dense.*unrolled\.$"
+    for solve in (root, fixed_point):
+        with pytest.raises(ParameterError, match=words):
+            solve(torch.cos, zeros(1, 1), gradient="foo")

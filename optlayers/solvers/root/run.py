@@ -4,6 +4,7 @@ Every decision is made per sample: a bad sample is set aside before the equation
 evaluated and never changes the answer of another.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from optlayers.solvers.checks import first_faults
 from optlayers.solvers.failure import Fault, report
 from optlayers.solvers.iterative import size_of
 from optlayers.solvers.root.plan import Modules, RootPlan
+from optlayers.solvers.root.repeated import differing
 
 
 class Found(NamedTuple):
@@ -163,9 +165,11 @@ def _failure(
             worst = int((~size.isfinite()).to(torch.int8).argmax())
             return f"{plan.row_names[worst]} is not finite at the last point"
         name = plan.row_names[int(size.argmax())]
+        again, first = float(size.max()), float(found.residual[i])
+        first = first if math.isfinite(first) else again
         return (
-            f"residual {float(size.max()):.1e} of {name} against a tolerance of "
-            f"{plan.tolerance:.1e}"
+            f"residual {first:.1e} of {name} against a tolerance of "
+            f"{plan.tolerance:.1e}{differing(first, again, plan.tolerance)}"
         )
 
     return report(plan.subject, found.status, faults, batch_shape, detail, _REMEDIES)
