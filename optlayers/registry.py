@@ -102,6 +102,15 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(entry.name for entry in _entries(kind))
 
 
+def taking(kind: str, option: str) -> str | None:
+    """The class of the best-ranked solver by name that has an option, or None."""
+    for name in names(kind):
+        factory = _load(kind, name) if name != "auto" else None
+        if factory and option in inspect.signature(factory).parameters:
+            return factory.__name__
+    return None
+
+
 def unavailable(kind: str) -> dict[str, str]:
     """Why each solver of `kind` that cannot be imported cannot, by name."""
     kind = _checked_kind(kind)

@@ -187,3 +187,9 @@ def test_every_built_in_root_solver_is_reached_by_its_class_name():
     made = {type(registry.create("root", name)) for name in registry.names("root")}
     own = {one for one in made if one.__module__.startswith("optlayers.solvers.root.")}
     assert own == {getattr(solvers.root, name) for name in dir(solvers.root)}
+
+
+def test_an_option_is_found_at_the_best_ranked_solver_that_has_it():
+    assert registry.taking("root", "max_steps") == "Newton"
+    assert registry.taking("root", "restart") == "NewtonKrylov"
+    assert registry.taking("convex", "no_such_option") is None

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from optlayers import registry
 from optlayers.compile.checks import outside
 from optlayers.errors import (
     DeclarationError,
@@ -238,6 +239,13 @@ class Layer(nn.Module):
                 f"Parameters: {', '.join(declared.parameter_names) or 'none'}."
             )
         near = get_close_matches(name, [*known, *OPTION_NAMES, "steps"], n=1)
+        for kind in self._likely_kinds():
+            solver = registry.taking(kind.value, name)
+            if solver:
+                return (
+                    f"{declared.name}: {name} is an option of solvers; write "
+                    f"solver=ol.solvers.{kind.value}.{solver}({name}=...)."
+                )
         if near and near[0] in OPTION_NAMES:
             return f"{declared.name}: {unknown_option(name)}"
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -245,6 +253,15 @@ class Layer(nn.Module):
             f"{declared.name}: no parameter or dimension {name!r}; there are "
             f"{', '.join(known) or 'none'}.{hint}"
         )
+
+    def _likely_kinds(self) -> tuple[Kind, ...]:
+        """Which kind the declaration is, as far as that is known before its sizes."""
+        senses = {one.sense for one in self.problem.declared.traced}
+        if self.problem.declared.is_continuous:
+            return (Kind.ODE,)
+        if senses:
+            return (Kind.ROOT,) if "solve" in senses else (Kind.CONVEX,)
+        return (Kind.CONVEX, Kind.ROOT)
 
     # ---- one call ----------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from torch import Tensor
 from torch.utils import _pytree
@@ -106,6 +106,18 @@ class Result:
             return self._values[name]
         raise KeyError(_no_such("variable", name, self._values))
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a variable of that name."""
+        return name in self._values
+
+    def __iter__(self) -> NoReturn:
+        """Refused, as which of its tensors would come first is nowhere said."""
+        names = ", ".join(f"out.{name}" for name in self._values)
+        raise TypeError(
+            f"a {type(self).__name__} is read by name, not in order: {names}, or "
+            'out["name"].'
+        )
+
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._values]
 
@@ -116,8 +128,8 @@ class Result:
         return f"{type(self).__name__}({shapes}; {solved} of {total} solved)"
 
 
-def _no_such(what: str, name: str, known: Mapping[str, Any]) -> str:
-    near = get_close_matches(name, list(known), n=1)
+def _no_such(what: str, name: object, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(str(name), list(known), n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"no {what} {name!r}; there are {', '.join(known) or 'none'}.{hint}"
 

@@ -18,6 +18,7 @@ from optlayers.errors import (
     ParameterError,
     SingularError,
     SolverRefused,
+    UnknownName,
 )
 from optlayers.interfaces import Kind
 
@@ -266,6 +267,19 @@ def test_solver_instances_keep_their_options():
     newton = ol.registry.create("root", "newton", max_steps=1)
     out = equilibrium(u, W, solver=newton, on_failure="keep")
     assert (out.stats["steps"] <= 1).all() and not out.ok.all()
+
+
+def test_an_option_of_solvers_is_answered_with_where_it_belongs():
+    words = r"solver=ol\.solvers\.root\.Newton\(max_steps=\.\.\.\)"
+    with pytest.raises(UnknownName, match=words):
+        phase(torch.zeros(()), max_steps=3)
+    with pytest.raises(UnknownName, match=words):
+        phase.layer(max_steps=3)
+
+
+def test_gradients_that_there_are_not_are_answered_with_those_of_every_kind():
+    with pytest.raises(ParameterError, match=r"\n  root: exact, dense, .*\n  ode: "):
+        phase.layer(gradient="foo")
 
 
 def test_gradients_of_another_kind_are_refused():
