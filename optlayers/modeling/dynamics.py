@@ -211,6 +211,10 @@ def _reading(one: Constraint, moving: Collection[str]) -> tuple[str, str]:
             if side.name == "first" and other.field_names & set(moving):
                 raise DeclarationError(located_at(one, _moving(one, state, other)))
             return side.name, state
+    pairs = list(zip(sides, marks[::-1], strict=True))
+    for side, others in sorted(pairs, key=lambda pair: pair[0].name != "der"):
+        if side.name in ("der", "first"):
+            raise DeclarationError(located_at(one, _beside(one, side, others)))
     raise DeclarationError(located_at(one, _inside(one, [*marks[0], *marks[1]])))
 
 
@@ -288,6 +292,19 @@ def _inside(one: Constraint, marks: Sequence[Expression]) -> str:
     return (
         f"{one.name} has {state}.first inside; an initial condition has it alone on "
         f"one side and parameters on the other, as in {state}.first == x0.{hint}"
+    )
+
+
+def _beside(one: Constraint, mark: Expression, others: Sequence[Expression]) -> str:
+    """What is wrong where a rate or initial value stands alone, but others opposite."""
+    first = next((other for other in others if other.name == "first"), None)
+    if mark.name == "first" or first is None:
+        return _inside(one, others)
+    state = _state_of(first)
+    return (
+        f"{one.name} has {state}.first in the rate of {_state_of(mark)}; a rate is "
+        "built of states, controls, parameters and the time.\n  Write the Parameter "
+        f"that {state}.first equals in its place."
     )
 
 

@@ -248,7 +248,8 @@ def _number(attribute: str, value: Any) -> float | Tensor | None:
     except (TypeError, ValueError, RuntimeError):
         raise DeclarationError(
             f"{attribute}={value!r} is neither number nor array; a bound that varies "
-            "is a constraint in the body, as in x <= limit."
+            "is a constraint in the body, as in x <= limit, of a problem that "
+            "minimizes or maximizes. A solve takes numbers only."
         ) from None
     absent = {"lower": -torch.inf, "upper": torch.inf}.get(attribute)
     if absent is not None and tensor.numel() and bool((tensor == absent).all()):

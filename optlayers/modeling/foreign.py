@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 
 from optlayers.errors import DeclarationError, ShapeError
@@ -180,7 +181,8 @@ def record(
     try:
         returned = _try_call(function, template, nodes, dtype, device)
     except ShapeError as reason:
-        raise shape_error(shown, nodes, str(reason)) from None
+        refused = shape_error(shown, nodes, str(reason))
+        raise ShapeError(f"{refused}{_of_batches(function)}") from None
     except DeclarationError as reason:
         raise located(DeclarationError(f"{shown} {reason}")) from None
     return Call(nodes, {"arguments": template[0], "keywords": template[1]}, returned)
@@ -215,6 +217,19 @@ def _tried(function: Callable[..., Any], values: Any, named: Any) -> Any:
     if isinstance(function, BatchModule):
         return of_one_sample(function.module, values, named, rows=2)
     return function(*values, **named)
+
+
+def _of_batches(function: Callable[..., Any]) -> str:
+    """What to do with a module that has no meaning for one sample; "" for others."""
+    if not isinstance(function, nn.Module):
+        return ""
+    if not any(isinstance(one, _BatchNorm) for one in function.modules()):
+        return ""
+    return (
+        "\n  A batch norm takes batches: write ol.smooth(module)(x), which calls it "
+        "with [B, ...], after module.eval(); in training it couples the samples, and "
+        "a layer solves each by itself."
+    )
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
-from types import CodeType
+from types import CodeType, TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 
 _INTERNAL = (
     os.path.dirname(os.path.abspath(__file__)) + os.sep,
     os.path.dirname(os.path.abspath(torch.__file__)) + os.sep,
+    os.path.dirname(os.path.abspath(np.__file__)) + os.sep,
 )
 
 
@@ -49,6 +51,17 @@ class Origin:
                 return cls(frame.f_code, frame.f_lasti)
             frame = frame.f_back
         return NOWHERE
+
+    @classmethod
+    def of(cls, traceback: TracebackType | None) -> "Origin":
+        """The innermost frame of an error that is the user's own."""
+        found = NOWHERE
+        while traceback is not None:
+            code = traceback.tb_frame.f_code
+            if not code.co_filename.startswith(_INTERNAL):
+                found = cls(code, traceback.tb_lasti)
+            traceback = traceback.tb_next
+        return found
 
     @property
     def file(self) -> str:

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from optlayers.errors import DeclarationError
 from optlayers.modeling.origin import Origin
 
 _SAYINGS = {
@@ -38,6 +39,11 @@ _SAYINGS = {
         "an expression cannot become a numpy array, it has no value while the problem "
         "is declared.\n  Use operators, torch functions, or the atoms of optlayers."
     ),
+    "ufunc": (
+        "numpy's functions take numbers, and nothing has one while the problem is "
+        "declared.\n  Write the function of optlayers or torch that does the same, as "
+        "in ol.sin(x) or torch.sin(x) for np.sin(x)."
+    ),
 }
 
 
@@ -66,6 +72,12 @@ def heading(origin: Origin) -> str:
     if not text:
         return origin.place
     return f"{origin.place}: `{text if len(text) <= 200 else text[:197] + '...'}`"
+
+
+def refused_ufunc(reason: TypeError) -> DeclarationError:
+    """What is said where numpy refused an expression, written where the user is."""
+    origin = Origin.of(reason.__traceback__)
+    return DeclarationError(Remedy("ufunc", {}).written_at(origin))
 
 
 def truth_remedy(origin: Origin, what: str) -> str:

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from optlayers.modeling.algebra import Algebra
 from optlayers.modeling.capture import Captures
+from optlayers.modeling.remedies import refused_ufunc
 
 Record = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -51,6 +52,11 @@ def tracing(body: Body) -> Iterator[None]:
     try:
         with _LearnedFunctions():
             yield
+    except TypeError as reason:
+        # So says numpy of every `np.sin(x)`, whatever the function.
+        if "__array_ufunc__=None" not in str(reason):
+            raise
+        raise refused_ufunc(reason) from None
     finally:
         _unpatch()
         _running.body = before

@@ -231,3 +231,15 @@ def test_options_that_depend_on_fields_are_refused_by_name():
 
     with pytest.raises(DeclarationError, match="axis= of sum depends on p"):
         trace(body)
+
+
+def test_a_batch_norm_of_one_sample_says_how_to_call_it():
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+
+    def body(x=Variable(3)):
+        return minimize(net(x).sum())
+
+    with pytest.raises(
+        ShapeError, match=r"does not take x(.|\n)*ol\.smooth\(.*eval\(\)"
+    ):
+        trace(body)

@@ -260,3 +260,33 @@ def test_verbs_send_plain_functions_and_tensors_to_functional():
         solve(lambda x: x, torch.zeros(3))
     with pytest.raises(DeclarationError, match=r"functional\.integrate"):
         integrate(lambda t, x: -x, torch.zeros(3), torch.zeros(2))
+
+
+def test_functions_of_numpy_are_refused_where_they_are_called():
+    def pointwise(x=Variable(), w=Parameter()):
+        return solve(np.sin(x) == w)
+
+    def whole(x=Variable(3), w=Parameter()):
+        return solve(np.linalg.norm(x) == w)
+
+    words = r"test_refusals.py:\d+: `np.sin\(x\)`: numpy's functions.*\n.*ol.sin\(x\)"
+    with pytest.raises(DeclarationError, match=words):
+        trace(pointwise)
+    words = r"test_refusals.py:\d+: `np.linalg.norm\(x\)`: .* numpy array"
+    with pytest.raises(DeclarationError, match=words):
+        trace(whole)
+
+
+def test_other_mistakes_of_types_in_a_body_stay_as_they_are():
+    def body(x=Variable()):
+        return solve(len(3) == x)
+
+    with pytest.raises(TypeError, match="has no len"):
+        trace(body)
+
+
+def test_a_bound_by_name_says_where_such_bounds_are_possible():
+    with pytest.raises(
+        DeclarationError, match=r"that\s+minimizes or maximizes. A solve"
+    ):
+        Variable(lower="lo")
