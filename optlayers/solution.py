@@ -90,17 +90,17 @@ class Solution:
     stats: Mapping[str, Tensor] = field(default_factory=dict)
     events: tuple[EventLog, ...] = ()
     operator: Any = None
-    dense: Callable[[Tensor], Any] | None = None
+    dense: Callable[[Any], Any] | None = None
 
-    def at(self, times: Tensor) -> Any:
+    def at(self, times: Tensor | float) -> Any:
         """The solution of an integration at any times between its first and last.
 
         Args:
-            times: [M] or [*batch, M], in any order.
+            times: [M] or [*batch, M], in any order, or one number.
 
         Returns:
             [*batch, M, n], differentiable as the solution is, and in the times; of a
-            pytree each leaf [B, M, ...].
+            pytree each leaf [B, M, ...]. Of one number there is no axis of time.
 
         Raises:
             ParameterError: the steps were not kept, or a time lies outside.

@@ -73,20 +73,22 @@ class Problem:
     def _dense(self, solved: Solution) -> Callable[[Tensor], Any]:
         """The solution at any times, in the user's form."""
 
-        def at(times: Tensor) -> Any:
+        def at(times: Any) -> Any:
             batch = self.unknowns.batch_shape
-            rows = rows_of_times(times, batch, self.program.initial)
-            options = self.options
-            return self.restored(values_at(self.program, solved, options, rows))
+            value = values_asked(self.program, solved, self.options, batch, times)
+            if value.ndim == 2:
+                return self.unknowns.restore(value)
+            return self.restored(value)
 
         return at
 
 
-def values_at(
+def values_asked(
     program: InitialValueProgram,
     solved: Solution,
     options: SolveOptions,
-    times: Tensor,
+    batch: Sequence[int],
+    times: Any,
 ) -> Tensor:
     """The solution at other times, of failed samples as the options say.
 
@@ -94,18 +96,25 @@ def values_at(
         program: of B samples.
         solved: with its steps kept.
         options: failure behaviour.
-        times: [B, M].
+        batch: the user's batch axes; prod = B.
+        times: a number, [M] or [*batch, M].
 
     Returns:
-        [B, M, n].
+        [B, M, n], of a number [B, n].
 
     Raises:
+        ShapeError: times of another form.
         ParameterError: a time before the first or after the last save time.
     """
-    _check_inside(program, times)
-    value, failed = solved.at(times), ~solved.ok[:, None, None]
+    initial = program.initial
+    asked = times if isinstance(times, Tensor) else torch.as_tensor(times)
+    is_one = asked.ndim == 0
+    rows = rows_of_times(asked.reshape(1) if is_one else times, batch, initial)
+    _check_inside(program, rows)
+    value, failed = solved.at(rows), ~solved.ok[:, None, None]
     value = torch.where(failed, value.detach(), value)
-    return value.masked_fill(failed & (options.on_failure == "nan"), torch.nan)
+    value = value.masked_fill(failed & (options.on_failure == "nan"), torch.nan)
+    return value.squeeze(1) if is_one else value
 
 
 def _check_inside(program: InitialValueProgram, times: Tensor) -> None:

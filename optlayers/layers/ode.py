@@ -6,7 +6,7 @@ Bound to one template (one set of sizes); the solver is made once for each toler
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,13 +17,14 @@ from optlayers.compile.checks import checked_ndims
 from optlayers.compile.ode import OdeTemplate
 from optlayers.errors import NotSupported, ShapeError, TransformError
 from optlayers.functional.differentiate_ode import differentiable_integral
-from optlayers.functional.initial_value import TOLERANCES, rows_of_times, values_at
+from optlayers.functional.initial_value import TOLERANCES, values_asked
 from optlayers.functional.observe import observed, with_kept_steps
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import accepted_solver
 from optlayers.implicit.failed import replace_failed
 from optlayers.implicit.transforms import hides_values
 from optlayers.layers.trajectory import Happenings, Trajectory
+from optlayers.layers.versions import Versions
 from optlayers.programs.initial_value import InitialValueProgram
 from optlayers.solution import EventLog, Solution
 from optlayers.solvers.checks import first_faults
@@ -63,6 +64,7 @@ class OdeRoute:
             options: how to integrate and differentiate.
 
         Raises:
+            ParameterError: a gradient of another kind.
             ShapeError: a control has not one value for each interval.
             InvalidDataError, SolveError: samples failed, `on_failure="raise"`.
             TransformError: called inside `torch.func` or `torch.compile`.
@@ -74,6 +76,7 @@ class OdeRoute:
                 "one more batch axis of the parameters."
             )
         template = self.template
+        options.check_kind(template.kind)
         self._check_intervals(parameters)
         aligned, batch_shape = align(parameters, self.ndims)
         batch = math.prod(batch_shape)
@@ -82,16 +85,25 @@ class OdeRoute:
         times = given[template.time]
         if times.ndim == 1:
             times = times.expand(batch, -1)
-        program = template.program(given, captured, times)
+        program, told = template.posed(given, captured, times)
         solver = self._solver(options, program.initial.dtype)
-        solved = differentiable_integral(program, solver, options)
+        solved = told(differentiable_integral(program, solver, options))
         if faults:
             known = broken.to(solved.status)
             status = torch.where(known == 0, solved.status, known)
             solved = replace(solved, status=status)
         if options.on_failure == "raise":
             raise_failed(self.subject, program, solved, batch_shape, faults)
-        within = self._within(program, solver, options, solved, batch_shape)
+
+        def again() -> tuple[InitialValueProgram, Solution]:
+            # The program anew, for a graph that no other result shares.
+            same, told = template.posed(given, captured, times)
+            watched = observed(solver, None, dense=True)
+            steps = with_kept_steps(options)
+            return same, told(differentiable_integral(same, watched, steps))
+
+        versions = Versions(self.subject, parameters, captured)
+        within = self._within(again, versions, options, batch_shape, solved)
         return self._result(solved, solved.value, batch_shape, within)
 
     def compiled(self, parameters: Mapping[str, Tensor], captured: Captured) -> None:
@@ -107,6 +119,7 @@ class OdeRoute:
 
     def prepare(self, options: SolveOptions) -> None:
         """Make the solver ahead of the first call."""
+        options.check_kind(self.template.kind)
         self._solver(options, torch.float64)
 
     def empty_program(self) -> InitialValueProgram:
@@ -121,7 +134,6 @@ class OdeRoute:
         tolerance = options.tolerance or TOLERANCES[dtype]
         key = (options.solver, tolerance)
         if key not in self._solvers:
-            options.check_kind(self.template.kind)
             self._solvers[key] = accepted_solver(
                 self.empty_program(), options.solver, rtol=tolerance
             )
@@ -175,22 +187,36 @@ class OdeRoute:
 
     def _within(
         self,
-        program: InitialValueProgram,
-        solver: Any,
+        integral: Callable[[], tuple[InitialValueProgram, Solution]],
+        versions: Versions,
         options: SolveOptions,
-        solved: Solution,
         batch_shape: Sequence[int],
-    ) -> Callable[[Tensor], Trajectory]:
-        """What gives the states at other times: the same integration, steps kept."""
+        solved: Solution,
+    ) -> Callable[[Any], Trajectory]:
+        """What gives the states at other times.
 
-        @cache
-        def kept() -> Solution:
-            watched = observed(solver, None, dense=True)
-            return differentiable_integral(program, watched, with_kept_steps(options))
+        Args:
+            integral: integrates again, with the steps kept.
+            versions: of all that it depends on.
+            options: of the call.
+            batch_shape: the batch axes of the call.
+            solved: what the call has found.
+        """
+        # By grad mode. What has a graph is not kept: going back frees it.
+        kept: dict[bool, tuple[InitialValueProgram, Solution]] = {}
 
-        def within(times: Tensor) -> Trajectory:
-            rows = rows_of_times(times, batch_shape, program.initial)
-            value = values_at(program, kept(), options, rows)
+        def within(times: Any) -> Trajectory:
+            mode = torch.is_grad_enabled()
+            found = kept.get(mode)
+            if found is None:
+                versions.check()
+                found = integral()
+                # A field may count its calls in buffers of its own.
+                versions.remember()
+            program, dense = found
+            if not (dense.value.requires_grad or torch.is_inference_mode_enabled()):
+                kept[mode] = found
+            value = values_asked(program, dense, options, batch_shape, times)
             return self._result(solved, value, batch_shape, within)
 
         return within
@@ -200,7 +226,7 @@ class OdeRoute:
         solved: Solution,
         value: Tensor,
         batch_shape: Sequence[int],
-        within: Callable[[Tensor], Trajectory],
+        within: Callable[[Any], Trajectory],
     ) -> Trajectory:
         batch = torch.Size(batch_shape)
         named = self.template.states.split(value)

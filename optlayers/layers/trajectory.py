@@ -53,26 +53,30 @@ class Trajectory(Result):
         events: dict[str, Happenings],
         status: Tensor,
         stats: dict[str, Tensor],
-        within: Callable[[Tensor], "Trajectory"] | None = None,
+        within: Callable[[Any], "Trajectory"] | None = None,
     ) -> None:
         super().__init__(values, {}, None, status, stats)
         self.events = Events(events)
         self._within = within
 
-    def at(self, times: Tensor) -> "Trajectory":
+    def at(self, times: Tensor | float) -> "Trajectory":
         """The states at other times between the first and the last save time.
 
-        The equation is integrated once more at the first use, with its steps kept, so
-        that dense output costs nothing where it is not asked for.
+        The equation is integrated once more, with its steps kept, so that dense output
+        costs nothing where it is not asked for. Where nothing requires a gradient, or
+        in `torch.no_grad()`, all uses share this one integration; else each costs an
+        integration and has a graph of its own, as far back as the parameters.
 
         Args:
-            times: [M] or [*batch, M], in any order.
+            times: [M] or [*batch, M], in any order, or one number.
 
         Returns:
-            A trajectory at these times, differentiable as this one is.
+            A trajectory at these times, differentiable as this one is. Of one number,
+            its states have no axis of time, [*batch, *shape].
 
         Raises:
-            ParameterError: a time outside.
+            ParameterError: a time outside, or a parameter, weight or buffer that has
+                changed since the call.
             NotSupported: of a trajectory that was copied or mapped.
         """
         if self._within is None:
