@@ -32,7 +32,7 @@ def lotka_volterra(p: Tensor):
 
 def sensitivities(
     family, parameters: list[float], initial: list[float], times: list[float],
-    method: str = "DOP853", rtol: float = 1e-12, atol: float = 1e-14,
+    method: str = "DOP853", rtol: float = 1e-10, atol: float = 1e-12,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """x [T, n], dx/dp [T, n, m] and dx/dx0 [T, n, n] at the times."""
     n, m = len(initial), len(parameters)
