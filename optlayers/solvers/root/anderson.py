@@ -60,7 +60,7 @@ class Anderson:
     kind: ClassVar[Kind] = Kind.ROOT
 
     def __post_init__(self) -> None:
-        check_options(self, "memory", "damping", "ridge")
+        check_options(self, "memory", "ridge", shares=["damping"])
 
     def refuses(self, program: RootProgram) -> str | None:
         """A system that is no fixed point."""

@@ -1,7 +1,7 @@
 """The poly-algorithm: what to try, in which order, on the samples still unsolved.
 
-Few unknowns: methods with a Jacobian, then both again from starts moved aside. Many:
-methods without one, of maps first; Newton's in the end if it can still be afforded.
+Systems: methods with a Jacobian while it can be afforded, then those without. Fixed
+points of many unknowns: the other way round. Few unknowns: again from other starts.
 """
 
 from collections.abc import Iterator
@@ -23,10 +23,14 @@ from optlayers.solvers.root.newton import Newton
 from optlayers.solvers.root.newton_krylov import NewtonKrylov
 from optlayers.solvers.root.options import check_options, start_or_zero
 
-# Beyond this a Jacobian costs more than the evaluations a quasi-Newton method takes.
-DENSE_SIZE = 50
-# Long chains, such as trajectories written out, are hard for all methods without one.
-DENSE_FALLBACK = 256
+# Beyond this a Jacobian costs more than the evaluations that a map's methods take; up
+# to this the search begins again from other starts.
+FEW_UNKNOWNS = 50
+# Written-out trajectories and discretized equations are hard for methods without a
+# Jacobian, and Newton's takes a few steps: so many unknowns are still dense,
+DENSE_SIZE = 1024
+# if the matrices of the whole batch have no more entries than this, 256 MiB in float64.
+DENSE_ENTRIES = 2**25
 # A map that contracts well is solved by then, at a third of the time of Anderson's
 # method (n = 256, batch 64); of one that does not these are lost.
 PLAIN_STEPS = 100
@@ -35,6 +39,12 @@ PLAIN_STEPS = 100
 @dataclass(frozen=True, kw_only=True)
 class Auto:
     """Falls back sample by sample; a solved sample is never touched again.
+
+    Up to 50 unknowns: Newton; Chandrupatla of one unknown; Anderson and Broyden of a
+    fixed point; Levenberg-Marquardt; then Newton and it from `restarts` other starts.
+    More unknowns of a fixed point: plain steps, Anderson, Broyden, Newton-Krylov,
+    Newton. Of other systems: Newton, Broyden, Newton-Krylov. Newton with its dense
+    Jacobians is left out beyond 1024 unknowns, or 2**25 entries in a batch's matrices.
 
     Attributes:
         max_steps: most steps of each method tried.
@@ -77,25 +87,37 @@ class Auto:
         self, program: RootProgram, start: Tensor
     ) -> Iterator[tuple[Any, Tensor]]:
         limits = {"max_steps": self.max_steps, "tolerance": self.tolerance}
-        if program.size > DENSE_SIZE:
-            if program.map is not None:
-                plain = min(PLAIN_STEPS, self.max_steps)
-                yield FixedPoint(max_steps=plain, tolerance=self.tolerance), start
-                yield Anderson(**limits), start
-            yield Broyden(**limits), start
-            yield NewtonKrylov(**limits), start
-            if program.size <= DENSE_FALLBACK:
-                yield Newton(**limits), start
+        if program.size > FEW_UNKNOWNS:
+            yield from ((solver, start) for solver in self._of_many(program))
             return
         newton, marquardt = Newton(**limits), LevenbergMarquardt(**limits)
         yield newton, start
         if program.size == 1:
             yield Chandrupatla(**limits), start
+        if program.map is not None:
+            # Newton's method cannot cross points where I - dG/dz is singular.
+            yield Anderson(**limits), start
+            yield Broyden(**limits), start
         yield marquardt, start
         for number in range(self.restarts):
             moved = program.clamp(_moved(start, number))
             yield newton, moved
             yield marquardt, moved
+
+    def _of_many(self, program: RootProgram) -> Iterator[Any]:
+        limits = {"max_steps": self.max_steps, "tolerance": self.tolerance}
+        entries = program.batch_size * program.size**2
+        is_dense = program.size <= DENSE_SIZE and entries <= DENSE_ENTRIES
+        if program.map is not None:
+            plain = min(PLAIN_STEPS, self.max_steps)
+            yield FixedPoint(max_steps=plain, tolerance=self.tolerance)
+            yield Anderson(**limits)
+        elif is_dense:
+            yield Newton(**limits)
+        yield Broyden(**limits)
+        yield NewtonKrylov(**limits)
+        if program.map is not None and is_dense:
+            yield Newton(**limits)
 
 
 def _moved(start: Tensor, number: int) -> Tensor:

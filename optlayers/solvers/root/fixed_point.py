@@ -45,7 +45,7 @@ class FixedPoint:
     kind: ClassVar[Kind] = Kind.ROOT
 
     def __post_init__(self) -> None:
-        check_options(self, "damping", "check_every")
+        check_options(self, "check_every", shares=["damping"])
 
     def refuses(self, program: RootProgram) -> str | None:
         """A system that is no fixed point."""

@@ -102,7 +102,7 @@ class Newton:
     kind: ClassVar[Kind] = Kind.ROOT
 
     def __post_init__(self) -> None:
-        check_options(self, "min_damping")
+        check_options(self, shares=["min_damping"])
 
     def refuses(self, program: RootProgram) -> str | None:
         """Nothing: any square system will do."""

@@ -62,7 +62,7 @@ class NewtonKrylov:
     kind: ClassVar[Kind] = Kind.ROOT
 
     def __post_init__(self) -> None:
-        check_options(self, "inner_steps", "restart", "min_damping")
+        check_options(self, "inner_steps", "restart", shares=["min_damping"])
 
     def refuses(self, program: RootProgram) -> str | None:
         """Nothing: any square system will do."""

@@ -1,5 +1,6 @@
 """What all root solvers have in common: options, a refusal, the call of the loop."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,8 +12,13 @@ from optlayers.solution import Solution
 from optlayers.solvers.iterative import iterate
 
 
-def check_options(solver: Any, *positive: str) -> None:
-    """Refuse a step limit below one, and tolerances that are not positive.
+def check_options(solver: Any, *positive: str, shares: Sequence[str] = ()) -> None:
+    """Refuse step limits below one, options that are not positive, shares above one.
+
+    Args:
+        solver: with the options `max_steps` and `tolerance`.
+        positive: others that must be above zero.
+        shares: others that must be above zero and at most 1.
 
     Raises:
         ParameterError: names the option and the value.
@@ -21,11 +27,16 @@ def check_options(solver: Any, *positive: str) -> None:
     steps = solver.max_steps
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ParameterError(f"{name}(max_steps={steps!r}): give an integer from 1 on.")
-    for option in ("tolerance", *positive):
+    for option in ("tolerance", *positive, *shares):
         value = getattr(solver, option)
         if not value > 0:
             raise ParameterError(
                 f"{name}({option}={value!r}): give a number above zero."
+            )
+        if option in shares and not value <= 1:
+            raise ParameterError(
+                f"{name}({option}={value!r}): it is a share; give a number "
+                "above zero and at most 1."
             )
 
 

@@ -179,6 +179,20 @@ def test_options_out_of_range_are_refused(options):
         Broyden(**options)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("newton", {"min_damping": 2.0}),
+        ("newton_krylov", {"min_damping": 1.5}),
+        ("fixed_point", {"damping": 2.0}),
+        ("anderson", {"damping": 1.1}),
+    ],
+)
+def test_a_share_above_one_is_refused(name, options):
+    with pytest.raises(ParameterError, match="at most 1"):
+        registry.create("root", name, **options)
+
+
 @pytest.mark.parametrize("name", SYSTEM_SOLVERS)
 def test_an_empty_batch_is_solved(name):
     found = registry.create("root", name).solve(RootProgram(lambda x: x, 0, 3))
