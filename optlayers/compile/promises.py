@@ -8,7 +8,7 @@ from torch import Tensor
 from optlayers.compile.checks import assertions, leaf_checks
 from optlayers.compile.leaves import Captured, LeafEvaluation, LeafTable
 from optlayers.compile.parametric import Parametrics
-from optlayers.compile.template import LeafCheck
+from optlayers.compile.template import LeafCheck, subjects
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
 from optlayers.solvers.checks import Check
@@ -72,14 +72,7 @@ class Promises:
             captured: parameters and modules met in the declaration, by name.
         """
         values = self.asserted(parameters, captured) if self.asserted_shapes else []
-        found = []
-        for one in self.leaf_checks:
-            if isinstance(one.subject, str):
-                found.append(parameters[one.subject])
-                continue
-            value, shape = values[one.subject], self.asserted_shapes[one.subject]
-            found.append(value.reshape((*value.shape[:-1], *shape)))
-        return found
+        return subjects(self.leaf_checks, parameters, values, self.asserted_shapes)
 
 
 def _timed(one: LeafCheck) -> LeafCheck:

@@ -73,6 +73,30 @@ class LeafCheck:
     subject: str | int
 
 
+def subjects(
+    checks: Sequence[LeafCheck],
+    parameters: Mapping[str, Tensor],
+    leaves: Sequence[Tensor],
+    shapes: Sequence[tuple[int, ...]],
+) -> list[Tensor]:
+    """The tensors that checks speak of, each [*shape] or [B, *shape].
+
+    Args:
+        checks: of parameters and of leaves.
+        parameters: by name, each [*shape] or [B, *shape].
+        leaves: values, flattened: [size] or [B, size].
+        shapes: of one sample of each leaf.
+    """
+    found = []
+    for one in checks:
+        if isinstance(one.subject, str):
+            found.append(parameters[one.subject])
+            continue
+        value = leaves[one.subject]
+        found.append(value.reshape((*value.shape[:-1], *shapes[one.subject])))
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class ConvexTemplate:
     """A declaration of known sizes, compiled.
@@ -149,15 +173,8 @@ class ConvexTemplate:
             parameters: by name, as given to `evaluate_leaves`.
             leaves: as `evaluate_leaves` returned them.
         """
-        found = []
-        for one in self.leaf_checks:
-            if isinstance(one.subject, str):
-                found.append(parameters[one.subject])
-                continue
-            value = leaves[one.subject]
-            shape = self.leaves[one.subject].shape
-            found.append(value.reshape((*value.shape[:-1], *shape)))
-        return found
+        shapes = [leaf.shape for leaf in self.leaves]
+        return subjects(self.leaf_checks, parameters, leaves, shapes)
 
     def evaluate_leaves(
         self, parameters: Mapping[str, Tensor], captured: Captured
