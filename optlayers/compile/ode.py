@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from optlayers.compile.promises import Promises
 from optlayers.compile.samples import Unknowns
+from optlayers.compile.switches import Clock, Knots, marks_of
 from optlayers.interfaces import Kind
 from optlayers.modeling.atoms.signals import hold
 from optlayers.modeling.declaration import Declaration, field_expression
@@ -21,6 +22,7 @@ from optlayers.modeling.evaluate import Evaluator
 from optlayers.modeling.expressions import Expression
 from optlayers.modeling.fields import BoundField
 from optlayers.programs.initial_value import Direction, Event, InitialValueProgram
+from optlayers.solution import Solution
 
 Captured = Mapping[str, nn.Module | Tensor]
 StateFunction = Callable[[Tensor, Tensor], Tensor]
@@ -44,6 +46,19 @@ class CompiledEvent(NamedTuple):
     direction: Direction
 
 
+class Posed(NamedTuple):
+    """The problems of a batch, and how their solution reads.
+
+    Attributes:
+        program: what is to be integrated.
+        told: makes of its solution, before events and values at other times are read,
+            the one in the time of the user.
+    """
+
+    program: InitialValueProgram
+    told: Callable[[Solution], Solution]
+
+
 @dataclass(frozen=True, eq=False)
 class OdeTemplate:
     """A differential equation of known sizes.
@@ -55,6 +70,7 @@ class OdeTemplate:
         events: in declared order.
         time: the field that gives save times.
         controls: fields with one value for each interval between save times.
+        knots: those of signals in rates, where these switch or bend.
         promises: what must hold of the parameters before a solve.
         parameter_ndims: axes of one sample of whatever a call gives, by name.
         why: one sentence on what it is.
@@ -66,17 +82,18 @@ class OdeTemplate:
     events: tuple[CompiledEvent, ...]
     time: str
     controls: tuple[str, ...]
+    knots: Knots
     promises: Promises
     parameter_ndims: Mapping[str, int]
     why: str
     kind: ClassVar[Kind] = Kind.ODE
 
-    def program(
+    def posed(
         self,
         parameters: Mapping[str, Tensor],
         captured: Captured,
         times: Tensor,
-    ) -> InitialValueProgram:
+    ) -> Posed:
         """The problems of a batch.
 
         Args:
@@ -90,8 +107,19 @@ class OdeTemplate:
             name: _hold(given.pop(name), times, self.parameter_ndims[name])
             for name in self.controls
         }
+        knots = self.knots.of(given, captured, times)
+        marks = marks_of(knots, times, saves_switch=bool(self.controls))
+        clock, still = None, times
+        if _moves(knots) or (self.controls and _moves(times)):
+            clock = Clock(marks, times)
+            still = times.detach()
+            if knots is not None:
+                inner = clock.still(times[:, 1:-1])
+                still = torch.cat((still[:, :1], inner, still[:, -1:]), 1)
 
         def values(time: Tensor, state: Tensor) -> dict[str, Tensor]:
+            if clock is not None:
+                time = clock.time(time)
             held = {name: signal(time) for name, signal in signals.items()}
             return {**given, **self._named(state), self.time: time, **held}
 
@@ -103,13 +131,15 @@ class OdeTemplate:
             return function
 
         first = self.initial.batched(given, captured)
-        return InitialValueProgram(
-            field=vector(self.rates),
+        field = vector(self.rates)
+        program = InitialValueProgram(
+            field=field if clock is None else clock.warped(field),
             initial=_row(first.values, first.is_batched, times[:, :1]),
-            times=times,
+            times=still,
             events=tuple(_event(one, vector) for one in self.events),
-            stops=times[:, 1:-1] if self.controls and times.shape[1] > 2 else None,
+            stops=marks.stops(),
         )
+        return Posed(program, _as_it_is if clock is None else clock.told)
 
     def _named(self, state: Tensor) -> dict[str, Tensor]:
         """The states of x [B, n], each [B, *shape]."""
@@ -138,6 +168,7 @@ def compile_ode(declaration: Declaration) -> OdeTemplate:
         events=tuple(_compiled(one, states, moving, fields) for one in dynamics.events),
         time=dynamics.time,
         controls=dynamics.controls,
+        knots=Knots(rates, dynamics.time, moving),
         promises=Promises.of(declaration, parts, timed),
         parameter_ndims={
             name: len(one.shape) + (name in timed)
@@ -186,6 +217,15 @@ def _row(values: Sequence[Tensor], is_batched: Sequence[bool], like: Tensor) -> 
         for one, is_one in zip(values, is_batched, strict=True)
     ]
     return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).to(like.dtype)
+
+
+def _moves(times: Tensor | None) -> bool:
+    """Whether derivatives in these times are asked for."""
+    return times is not None and times.requires_grad and torch.is_grad_enabled()
+
+
+def _as_it_is(solved: Solution) -> Solution:
+    return solved
 
 
 def _hold(values: Tensor, times: Tensor, ndim: int) -> Callable[[Tensor], Tensor]:
