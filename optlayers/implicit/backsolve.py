@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optlayers.errors import SolveError
+from optlayers.errors import SolveError, SolverRefused
 from optlayers.implicit.closures import closures, leaves, products, with_copies
 from optlayers.implicit.failed import replace_failed
 from optlayers.implicit.guard import limit_derivatives, seal
@@ -41,6 +41,7 @@ def backsolve(program: InitialValueProgram, solver: Stepping) -> Solution:
     Raises:
         NotSupported: what the field closes over cannot be found.
         SolveError: later, where the way back fails.
+        SolverRefused: later, where the solver does not take the adjoint equation.
         OrderError: later, when a second derivative is taken.
     """
     with torch.no_grad():
@@ -105,7 +106,13 @@ class _Way:
             -self.times[:, [k, k - 1]],
             stops=None if self.stops is None else -self.stops.flip(1),
         )
-        walk = self.solver.walk(program, records=bool(sums))
+        try:
+            walk = self.solver.walk(program, records=bool(sums))
+        except SolverRefused as reason:
+            raise SolverRefused(
+                'gradient="backsolve" integrates states and adjoints backward with '
+                f'the same solver: {reason} Or use gradient="exact" or "checkpoint".'
+            ) from None
         stepper = walk.method
         while walk.is_running:
             walk.advance()
@@ -153,19 +160,30 @@ class _Way:
 
 
 def _adjoint_field(field: FieldFunction, size: int) -> FieldFunction:
-    """The rates of (x, lambda), [B, 2 n], in the time -t."""
+    """The rates of (x, lambda), [B, 2 n], in the time -t.
+
+    They carry a graph where a derivative is taken of them: of implicit methods the
+    order, or the convergence of the stages, rests on their Jacobian.
+    """
 
     def rate(time: Tensor, state: Tensor) -> Tensor:
+        follows = torch.is_grad_enabled() and (
+            state.requires_grad or time.requires_grad
+        )
         with torch.enable_grad():
-            point = state[:, :size].detach().requires_grad_()
+            point = state[:, :size]
+            if not follows:
+                point = point.detach().requires_grad_()
             forward = field(-time, point)
             product = torch.zeros_like(point)
             if forward.requires_grad:
                 (product,) = torch.autograd.grad(
                     forward, point, state[:, size:], allow_unused=True,
-                    materialize_grads=True,
+                    materialize_grads=True, create_graph=follows,
                 )  # fmt: skip
-        return torch.cat((-forward.detach(), product), 1)
+        if not follows:
+            forward = forward.detach()
+        return torch.cat((-forward, product), 1)
 
     return rate
 
