@@ -12,9 +12,11 @@ from optlayers.functional.root_choices import refuse_singular
 from optlayers.implicit.attach import attach
 from optlayers.implicit.failed import replace_failed
 from optlayers.implicit.linearizations import linearize
+from optlayers.implicit.multiple_roots import at_multiple_root
 from optlayers.implicit.transforms import is_transformed
 from optlayers.implicit.unrolled import Unrollable, unroll
 from optlayers.interfaces import Solver
+from optlayers.linalg.dense import DenseOperator
 from optlayers.programs.root import RootProgram
 
 
@@ -74,6 +76,9 @@ def _by_theorem(search: Search, options: SolveOptions) -> tuple[Tensor, Tensor]:
     operator = linearize(search.constant, search.point, options.gradient)
     condition = torch.where(search.ok, operator.condition, torch.nan)
     if not is_transformed():
+        if isinstance(operator, DenseOperator):
+            multiple = at_multiple_root(search.constant, search.point, operator)
+            condition = torch.where(multiple & search.ok, torch.inf, condition)
         refuse_singular(search.name, condition, options)
     attached = attach(search.point, search.program, options.order, operator)
     return attached.point, condition
