@@ -13,7 +13,7 @@ from torch import Tensor
 
 from optlayers.interfaces import Kind
 from optlayers.programs.root import RootProgram
-from optlayers.solution import Solution
+from optlayers.solution import Solution, Status
 from optlayers.solvers.root.anderson import Anderson
 from optlayers.solvers.root.broyden import Broyden
 from optlayers.solvers.root.chandrupatla import Chandrupatla
@@ -22,15 +22,11 @@ from optlayers.solvers.root.levenberg_marquardt import LevenbergMarquardt
 from optlayers.solvers.root.newton import Newton
 from optlayers.solvers.root.newton_krylov import NewtonKrylov
 from optlayers.solvers.root.options import check_options, start_or_zero
+from optlayers.solvers.root.rounding import can_be_dense, is_rounding
 
 # Beyond this a Jacobian costs more than the evaluations that a map's methods take; up
 # to this the search begins again from other starts.
 FEW_UNKNOWNS = 50
-# Written-out trajectories and discretized equations are hard for methods without a
-# Jacobian, and Newton's takes a few steps: so many unknowns are still dense,
-DENSE_SIZE = 1024
-# if the matrices of the whole batch have no more entries than this, 256 MiB in float64.
-DENSE_ENTRIES = 2**25
 # A map that contracts well is solved by then, at a third of the time of Anderson's
 # method (n = 256, batch 64); of one that does not these are lost.
 PLAIN_STEPS = 100
@@ -48,7 +44,8 @@ class Auto:
 
     Attributes:
         max_steps: most steps of each method tried.
-        tolerance: largest entry of the residual that counts as zero.
+        tolerance: largest entry of the residual that counts as zero; one that is no
+            more than rounding of the unknowns counts too.
         restarts: how many starts are tried beside the given one.
 
     Raises:
@@ -80,6 +77,9 @@ class Auto:
                 best = _better(best, solver.solve(program, first))
             if bool(best.ok.all()):
                 break
+            best = _settled(program, best)
+            if bool(best.ok.all()):
+                break
         assert best is not None
         return best
 
@@ -106,8 +106,9 @@ class Auto:
 
     def _of_many(self, program: RootProgram) -> Iterator[Any]:
         limits = {"max_steps": self.max_steps, "tolerance": self.tolerance}
-        entries = program.batch_size * program.size**2
-        is_dense = program.size <= DENSE_SIZE and entries <= DENSE_ENTRIES
+        # Written-out trajectories and discretized equations are hard for methods
+        # without a Jacobian, and Newton's takes a few steps.
+        is_dense = can_be_dense(program)
         if program.map is not None:
             plain = min(PLAIN_STEPS, self.max_steps)
             yield FixedPoint(max_steps=plain, tolerance=self.tolerance)
@@ -128,6 +129,13 @@ def _moved(start: Tensor, number: int) -> Tensor:
     spread = 0.3 * (1 + number // 3)
     size = start.abs().amax(1, keepdim=True).clamp_min(1.0)
     return nearer * (start + spread * size * noise.to(start))
+
+
+def _settled(program: RootProgram, found: Solution) -> Solution:
+    """Samples at the level of rounding are solved, as no method can do better."""
+    is_done = found.ok | is_rounding(program, found.value)
+    status = found.status.masked_fill(is_done, int(Status.SOLVED))
+    return Solution(found.value, found.duals, status, found.stats)
 
 
 def _better(old: Solution, new: Solution) -> Solution:

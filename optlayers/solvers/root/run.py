@@ -20,6 +20,7 @@ from optlayers.solvers.failure import Fault, report
 from optlayers.solvers.iterative import size_of
 from optlayers.solvers.root.plan import Modules, RootPlan
 from optlayers.solvers.root.repeated import differing
+from optlayers.solvers.root.rounding import is_rounding
 
 
 class Found(NamedTuple):
@@ -94,7 +95,10 @@ def run(
 def certified(
     program: RootProgram, solver: Solver, start: Tensor, tolerance: float
 ) -> Found:
-    """What a solver finds, as far as it can be believed: its residual is measured."""
+    """What a solver finds, as far as it can be believed: its residual is measured.
+
+    A residual above the tolerance that is rounding of the unknowns counts as zero.
+    """
     if start.shape[0] == 0:
         return _set_aside(start, start.new_zeros(0, dtype=torch.int8))
     with torch.no_grad():
@@ -104,7 +108,10 @@ def certified(
         residual = size_of(program.residual(point))
     claimed = found.status == Status.SOLVED
     status = torch.where(claimed, int(Status.STALLED), found.status)
-    status = torch.where(residual <= tolerance, int(Status.SOLVED), status)
+    solved = residual <= tolerance
+    if not bool(solved.all()):
+        solved = solved | is_rounding(program, point)
+    status = torch.where(solved, int(Status.SOLVED), status)
     return Found(
         point.nan_to_num(0.0, 0.0, 0.0),
         status.to(torch.int8),

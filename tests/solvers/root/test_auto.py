@@ -3,7 +3,7 @@
 import torch
 
 from optlayers.programs.root import RootProgram
-from optlayers.solvers.root import auto
+from optlayers.solvers.root import rounding
 from optlayers.solvers.root.auto import Auto
 from optlayers.solvers.root.newton import Newton
 
@@ -50,7 +50,7 @@ def test_hundreds_of_equations_are_newtons():
 
 def test_dense_matrices_end_where_they_take_too_much_memory(monkeypatch):
     assert names_tried(chain(200))[0] == "Newton"
-    monkeypatch.setattr(auto, "DENSE_ENTRIES", 200**2 - 1)
+    monkeypatch.setattr(rounding, "DENSE_ENTRIES", 200**2 - 1)
     assert "Newton" not in names_tried(chain(200))
 
 
