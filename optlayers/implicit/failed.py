@@ -29,8 +29,8 @@ def replace_failed(tensors: Sequence[Tensor], ok: Tensor) -> list[Tensor]:
 def with_zero_gradient(value: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     """Return `value` as a function of tensors that it does not depend on.
 
-    Its derivative in each of them is exactly zero, whatever numbers they hold, so that
-    a backward pass finds its way where nothing was solved.
+    Its derivatives of any order in each of them are exactly zero, whatever numbers they
+    hold, so that a backward pass finds its way where nothing was solved.
 
     Args:
         value: of any shape, floating.
@@ -39,8 +39,8 @@ def with_zero_gradient(value: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     for one in tensors:
         if one.requires_grad:
             nothing = torch.zeros_like(one, dtype=torch.bool)
-            # Of no product: zero times NaN would be NaN.
-            value = value + torch.where(nothing, one, 0.0).sum().to(value)
+            # Of no product: zero times NaN would be NaN. expm1 has all derivatives.
+            value = value + torch.where(nothing, one, 0.0).expm1().sum().to(value)
     return value
 
 
