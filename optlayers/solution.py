@@ -48,16 +48,19 @@ class EventLog:
     Attributes:
         times: [B, K], NaN where a sample had fewer than K; differentiable.
         states: before a jump, [B, K, n], NaN likewise.
+        lost: samples that ended because the function of the event was NaN, bool [B].
     """
 
     times: Tensor
     states: Tensor
+    lost: Tensor | None = None
 
     def reshaped(self, batch_shape: Sequence[int]) -> "EventLog":
         """With the user's batch axes instead of B."""
         return EventLog(
             self.times.reshape(*batch_shape, *self.times.shape[1:]),
             self.states.reshape(*batch_shape, *self.states.shape[1:]),
+            None if self.lost is None else self.lost.reshape(tuple(batch_shape)),
         )
 
     def without_gradient(self, rows: Tensor) -> "EventLog":
@@ -65,6 +68,7 @@ class EventLog:
         return EventLog(
             self.times.detach().where(rows[:, None], self.times),
             self.states.detach().where(rows[:, None, None], self.states),
+            self.lost,
         )
 
 

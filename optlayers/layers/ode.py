@@ -93,7 +93,8 @@ class OdeRoute:
             status = torch.where(known == 0, solved.status, known)
             solved = replace(solved, status=status)
         if options.on_failure == "raise":
-            raise_failed(self.subject, program, solved, batch_shape, faults)
+            names = [one.name for one in template.events]
+            raise_failed(self.subject, program, solved, batch_shape, faults, names)
 
         def again() -> tuple[InitialValueProgram, Solution]:
             # The program anew, for a graph that no other result shares.

@@ -22,6 +22,9 @@ Direction = Literal[-1, 0, 1]
 class Event:
     """Something that happens when a function of time and state changes its sign.
 
+    A function that is zero at the first time fires only where it crosses zero again;
+    it may not become NaN, for then a crossing would be missed: the sample ends there.
+
     Attributes:
         function: g(t [B], x [B, n]) -> [B].
         terminal: whether the integration of a sample ends at its first event; None is

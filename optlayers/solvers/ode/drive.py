@@ -89,12 +89,13 @@ class Walk:
         self._is_stiff = torch.zeros_like(self._course.running)
         # Steps made by the method before this one.
         self._since = 0
-        self._begin()
         self._events = None
         if program.events:
             self._events = EventWatch(
                 program.events, self._field, self.time, self.state
             )
+            self._lose(self._events)
+        self._begin()
 
     def advance(self) -> None:
         """One trial step of every sample."""
@@ -306,6 +307,7 @@ class Walk:
         moved = accepted & (size > 0)
         is_met = events is not None and events.are_met(self.time, step, moved)
         if dense is None and not is_met:
+            self._lose(events)
             return step, None, False
         state = self.state
         step = self._stepper.complete(self._field, time, size, state, step)
@@ -313,6 +315,7 @@ class Walk:
             dense.keep(self._stepper, time, size, moved, state, step)
         if is_met and events is not None:
             cut = events.find(self._stepper, Trial(step, time, size, state, moved))
+        self._lose(events)
         if cut is not None:
             with torch.no_grad():
                 self._course.turn(cut.rows, cut.time, cut.ends)
@@ -320,6 +323,14 @@ class Walk:
                 self._course.look()
             self.saves.end(cut.ends, cut.last)
         return step, cut, True
+
+    @torch.no_grad()
+    def _lose(self, events: EventWatch | None) -> None:
+        """End samples in which the function of an event has become NaN."""
+        rows = None if events is None else events.take_lost()
+        if rows is not None:
+            self._course.fail(rows, Status.NOT_FINITE)
+            self._course.look()
 
     def _restart(self, rows: Tensor, state: Tensor) -> None:
         """Go on from other states, [B, n], in some rows, bool [B]."""

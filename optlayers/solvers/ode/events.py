@@ -4,6 +4,7 @@ A step is cut at the earliest event that is terminal or jumps; others are only l
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -84,7 +85,12 @@ class EventWatch:
         self._solver = Chandrupatla(tolerance=4 * self._eps)
         self._logs: list[list[Crossing]] = [[] for _ in events]
         with torch.no_grad():
-            self._values = self._evaluate(time, state)
+            values = self._evaluate(time, state)
+            # Which functions have become NaN, [E, B]: since the last look, and ever.
+            lost = values.isnan() & state.isfinite().all(1)
+            self._lost: Tensor | None = lost
+            self._without_number = torch.zeros_like(lost)
+            self._values = torch.where(values.isnan(), 1.0, values)
             self._from_zero = self._values == 0
             self._start_from_zero(time, state, self._from_zero)
             self._any_zero = True
@@ -100,8 +106,10 @@ class EventWatch:
         with torch.no_grad():
             values = self._values
             now = torch.where(moved, self._evaluate(after, step.state), values)
-            # One look that misses nothing, before the careful one.
-            if bool((values * now <= 0).any()):
+            # One look that misses nothing, NaN included, before the careful one.
+            if not bool((values * now > 0).all()):
+                self._lost = lost = now.isnan()
+                now = torch.where(lost, values, now)
                 rises = (values < 0) & (now >= 0) & (self._direction >= 0)
                 falls = (values > 0) & (now <= 0) & (self._direction <= 0)
                 self._fires = (rises | falls) & moved
@@ -140,14 +148,24 @@ class EventWatch:
             return None
         return self._cut(trial, found, rows)
 
+    def take_lost(self) -> Tensor | None:
+        """Samples in which a function has just become NaN, bool [B]; None if none."""
+        lost, self._lost = self._lost, None
+        if lost is None:
+            return None
+        self._without_number = self._without_number | lost
+        return lost.any(0)
+
     def logs(self, sign: Tensor) -> tuple[EventLog, ...]:
         """What has been found so far.
 
         Args:
             sign: -1 of samples whose time is counted backward, else +1, [B].
         """
-        size = self._size
-        return tuple(_log(one, sign, size) for one in self._logs)
+        pairs = zip(self._logs, self._without_number, strict=True)
+        return tuple(
+            replace(_log(found, sign, self._size), lost=lost) for found, lost in pairs
+        )
 
     # ---- within a step -----------------------------------------------------------
 
@@ -257,7 +275,12 @@ class EventWatch:
             zero = rows & ((jumped & (now.abs() <= rest)) | (now == 0))
             self._from_zero = zero | (self._from_zero & ~trial.moved)
             self._any_zero = True
-            self._values = now
+            none = now.isnan() & rows & ~ends
+            if self._lost is not None:
+                # What lies behind the cut does not count.
+                none = none | (self._lost & ~rows)
+            self._lost = none
+            self._values = torch.where(now.isnan(), 1.0, now)
             self._start_from_zero(time, state, zero)
             short = SAME * self._eps * torch.maximum(time.abs(), trial.size)
             stuck = stuck & ~ends & (time - trial.time <= short)

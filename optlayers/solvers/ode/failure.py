@@ -11,9 +11,12 @@ _REMEDIES: Mapping[Status, str] = {
     Status.STEP_LIMIT: "Raise max_steps of the solver, loosen rtol=, or, if the "
     'problem is stiff, try solver="rodas5p" or "kvaerno5".',
     Status.STALLED: "The step became too short to change the time: look for a "
-    "discontinuity of the field there, or try a stiff solver.",
-    Status.NOT_FINITE: "Look for a division by zero, a logarithm or an overflow in the "
-    "field, or end the integration before, with an event.",
+    "discontinuity of the field there, or for events that follow one another ever "
+    "faster, as of a ball that comes to rest (end it by a terminal event), or try a "
+    "stiff solver.",
+    Status.NOT_FINITE: "Look for a division by zero, a logarithm, an overflow or NaN "
+    "in the field, the start, the parameters and the functions of events, or end the "
+    "integration before, with an event.",
     Status.INVALID_DATA: "Give finite times, each row strictly increasing or strictly "
     "decreasing.",
 }
@@ -25,6 +28,7 @@ def raise_failed(
     solved: Solution,
     batch_shape: Sequence[int],
     faults: Mapping[int, Fault] = MappingProxyType({}),
+    event_names: Sequence[str] = (),
 ) -> None:
     """Raise if a sample failed.
 
@@ -34,6 +38,7 @@ def raise_failed(
         solved: what was found of them.
         batch_shape: the user's batch axes; prod = B.
         faults: by sample, what a check found wrong with its parameters.
+        event_names: of the events; their numbers if they have none.
 
     Raises:
         SolveError: names the samples, the times they reached and their states.
@@ -47,6 +52,12 @@ def raise_failed(
             return f"its times are {shown}{', ...' * (program.times.shape[1] > 4)}"
         time = float(solved.stats["time"][i])
         steps = int(solved.stats["steps"][i])
-        return f"stopped at t = {time:.6g} after {steps} steps"
+        words = f"stopped at t = {time:.6g} after {steps} steps"
+        lost = [
+            event_names[k] if event_names else f"events[{k}]"
+            for k, log in enumerate(solved.events)
+            if log.lost is not None and bool(log.lost[i])
+        ]
+        return words + f", where the function of {', '.join(lost)} is NaN" * bool(lost)
 
     raise report(subject, solved.status, faults, batch_shape, detail, _REMEDIES)
