@@ -22,6 +22,9 @@ from optlayers.solvers.root.options import check_options, solved_by
 # (QNERR's limit). The choice is each sample's own, so that no answer depends on the
 # company it is solved in.
 KEEP_CONTRACTION = 0.5
+# The limit of a sample whose first Jacobian did not last. A batch of such makes one at
+# nearly every step, for whichever samples ask; fewer steps then cost least.
+RENEWED_CONTRACTION = 0.05
 # So many updates are kept as pairs of vectors; the older are multiplied into H.
 MOST_UPDATES = 8
 
@@ -46,6 +49,7 @@ class NewtonState(NamedTuple):
         length: its length, [B].
         damping: the share of it to try next, [B].
         is_fresh: whether H is that of z, bool [B].
+        keeping: up to which contraction H is kept, [B].
         fault: a status where the method gives up, int8 [B], or None.
 
     Where every sample has kept its Jacobian, `damping` and `is_fresh` are None: whole
@@ -62,6 +66,7 @@ class NewtonState(NamedTuple):
     length: Tensor
     damping: Tensor | None
     is_fresh: Tensor | None
+    keeping: Tensor
     fault: Tensor | None
 
 
@@ -121,7 +126,8 @@ class Newton:
         length = _length(step)
         return NewtonState(
             point, residual, size_of(residual), scale, inverse, (), step, length,
-            torch.ones_like(length), torch.ones_like(length, dtype=torch.bool), None,
+            torch.ones_like(length), torch.ones_like(length, dtype=torch.bool),
+            torch.full_like(length, KEEP_CONTRACTION), None,
         )  # fmt: skip
 
     def step(
@@ -146,7 +152,7 @@ class Newton:
         if idle.all():
             return new
         correction = _corrected(state, residual)
-        kept = _length(correction) <= KEEP_CONTRACTION * state.length
+        kept = _length(correction) <= state.keeping * state.length
         if damping is not None:
             kept = kept & (damping == 1)
         if point is not aim:
@@ -237,6 +243,7 @@ class Newton:
         return new._replace(
             scale=scale, inverse=inverse, updates=(), step=step, length=length,
             damping=longer.nan_to_num(nan=1.0).clamp(least, 1.0),
+            keeping=torch.full_like(length, RENEWED_CONTRACTION),
         )  # fmt: skip
 
 
