@@ -16,7 +16,7 @@ from optlayers.errors import TransformError
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.root_gradients import Search, differentiated
 from optlayers.implicit.failed import replace_failed, with_zero_gradient
-from optlayers.implicit.transforms import is_transformed
+from optlayers.implicit.transforms import is_transformed, maps_nothing
 from optlayers.solution import Status
 from optlayers.solvers.root import opaque
 from optlayers.solvers.root.modules import standalone, tensors_of
@@ -80,7 +80,8 @@ def differentiable_root(
         "seconds": found.seconds,
     }
     is_whole = options.on_failure == "raise" or (not is_traced and bool(ok.all()))
-    if not is_traced and not bool(ok.any()):
+    has_none = maps_nothing(inputs) if is_traced else not bool(ok.any())
+    if has_none:
         point = found.point
         if options.on_failure == "nan":
             point = torch.full_like(point, torch.nan)

@@ -33,14 +33,16 @@ def with_zero_gradient(value: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     hold, so that a backward pass finds its way where nothing was solved.
 
     Args:
-        value: of any shape, floating.
-        tensors: likewise, each; those without derivative are left out.
+        value: of one axis or more, floating.
+        tensors: of any shape, floating; those without derivative are left out.
     """
     for one in tensors:
         if one.requires_grad:
             nothing = torch.zeros_like(one, dtype=torch.bool)
             # Of no product: zero times NaN would be NaN. expm1 has all derivatives.
-            value = value + torch.where(nothing, one, 0.0).expm1().sum().to(value)
+            value = value + torch.where(nothing, one, 0.0).expm1().sum().reshape(1).to(
+                value
+            )
     return value
 
 

@@ -163,3 +163,16 @@ def test_buffers_and_tied_weights_are_inputs_of_a_transformed_solve():
     z = torch.func.functional_call(layer, half, (u,)).z
     mapped = torch.func.vmap(lambda u: torch.func.functional_call(layer, half, (u,)).z)
     assert_close(mapped(u), z, **CLOSE)
+
+
+def test_no_samples_are_mapped_to_none_with_gradients_of_none():
+    def value(w):
+        return shifted(w).x
+
+    @ol.problem
+    def shifted(x=Variable(start=1.0), w=Parameter()):
+        return solve(x**3 == w)
+
+    none = torch.zeros(0, **DOUBLE)
+    assert torch.func.vmap(value)(none).shape == (0,)
+    assert torch.func.vmap(torch.func.grad(value))(none).shape == (0,)
