@@ -63,7 +63,7 @@ def root(
         start: [*batch, n], or a pytree of tensors [B, ...]; where the search begins.
         solver: a registered name of kind "root", "auto", or an instance.
         tolerance: largest entry of the residual that counts as zero; 1e-10 in float64,
-            1e-5 in float32 if None.
+            1e-5 in float32 if None. More counts where it is rounding of the unknowns.
         on_failure: "raise", "nan" or "keep".
         order: how often the result may be differentiated.
         gradient: how the linear system of the implicit function theorem is solved:
@@ -83,7 +83,8 @@ def root(
         ShapeError: the function, or a bound, does not have the form of start.
         ParameterError: an option out of its range, or another dtype than that of start.
         SolveError: samples have no root that was found (`on_failure="raise"`).
-        SingularError: a derivative is needed where the Jacobian is singular.
+        SingularError: a derivative is needed where the Jacobian is singular, at the
+            point found or in the limit.
         TransformError: called inside `torch.func` or `torch.compile`.
     """
     unknowns = Unknowns.of(start)
