@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -168,7 +169,7 @@ def problem_of(
     unknowns = Unknowns.of(start)
     initial = unknowns.rows(start)
     single = isinstance(events, Event)
-    listed = () if events is None else (events,) if single else tuple(events)
+    listed = () if events is None else (events,) if single else _events_of(events)
     if listed and options.order > 2:
         raise ParameterError(
             f"order={options.order} with events: the times of events can be "
@@ -191,6 +192,28 @@ def problem_of(
         )
     chosen = accepted_solver(program, solver, **made_with)
     return Problem(program, chosen, options, unknowns)
+
+
+def check_rtol(rtol: Any) -> None:
+    """Refuse a relative tolerance that is none.
+
+    Raises:
+        ParameterError: no number between 0 and 1.
+    """
+    if rtol is None or (isinstance(rtol, Real) and 0 < float(rtol) < 1):
+        return
+    raise ParameterError(f"rtol={rtol!r}: give a number between 0 and 1, such as 1e-8.")
+
+
+def _events_of(events: Any) -> tuple[Event, ...]:
+    listed: tuple[Any, ...] = (events,) if callable(events) else tuple(events)
+    for one in listed:
+        if not isinstance(one, Event):
+            raise ParameterError(
+                f"events={one!r}: give Event(function), or a sequence of these; its "
+                "options say whether the integration ends there, or goes on from where."
+            )
+    return listed
 
 
 def rows_of_times(times: Tensor, batch: Sequence[int], initial: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from optlayers.functional.differentiate_ode import differentiable_integral
-from optlayers.functional.initial_value import TOLERANCES, problem_of
+from optlayers.functional.initial_value import TOLERANCES, check_rtol, problem_of
 from optlayers.functional.observe import observed, with_kept_steps
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.progress import ProgressBar
@@ -90,6 +90,7 @@ def integrate(
             over.
         TransformError: called inside `torch.func` or `torch.compile`.
     """
+    check_rtol(rtol)
     options = SolveOptions(
         solver=solver, tolerance=rtol, gradient=gradient, on_failure=on_failure,
         order=order,

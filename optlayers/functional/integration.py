@@ -9,7 +9,7 @@ from torch import Tensor
 
 from optlayers.errors import ParameterError
 from optlayers.functional.differentiate_ode import stepwise_integral
-from optlayers.functional.initial_value import Problem, problem_of
+from optlayers.functional.initial_value import Problem, check_rtol, problem_of
 from optlayers.functional.observe import Observed, walking, with_kept_steps
 from optlayers.functional.options import SolveOptions
 from optlayers.programs.initial_value import Event
@@ -127,6 +127,7 @@ def integration(
             plot(moment.time, moment.state)
         steps.solution.value
     """
+    check_rtol(rtol)
     options = SolveOptions(
         solver=solver, tolerance=rtol, gradient=gradient, on_failure=on_failure,
         order=order,

@@ -6,6 +6,7 @@ solver, gradient, order, on_failure, tolerance, warm_start.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any, get_args
 
 from optlayers.errors import NotSupported, ParameterError, UnknownOption
@@ -78,7 +79,8 @@ class SolveOptions:
                 f'gradient="{self.gradient}" {FIRST_ORDER[self.gradient]}has no '
                 f'derivative of order {self.order}; use gradient="exact".'
             )
-        if self.tolerance is not None and not 0 < self.tolerance < 1:
+        is_number = isinstance(self.tolerance, Real)
+        if self.tolerance is not None and not (is_number and 0 < self.tolerance < 1):
             raise ParameterError(
                 f"tolerance={self.tolerance!r}: give a number between 0 and 1, "
                 "such as 1e-8; it bounds the residual."

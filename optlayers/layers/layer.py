@@ -34,6 +34,7 @@ from optlayers.layers.in_cvxpy import in_cvxpy
 from optlayers.layers.patterned import as_torch, bound_entries, read_entries
 from optlayers.layers.result import Result
 from optlayers.layers.routes import ROUTES, Route, route_of
+from optlayers.modeling.fields import Role
 
 if TYPE_CHECKING:
     from optlayers.layers.problem import Problem
@@ -244,6 +245,7 @@ class Layer(nn.Module):
             if solver:
                 return (
                     f"{declared.name}: {name} is an option of solvers; write "
+                    f"{'tolerance=..., or ' * (name == 'rtol')}"
                     f"solver=ol.solvers.{kind.value}.{solver}({name}=...)."
                 )
         if near and near[0] in OPTION_NAMES:
@@ -306,6 +308,10 @@ class Layer(nn.Module):
             if not isinstance(value, Tensor):
                 weak.add(name)
                 value = tensor_of(name, as_torch(value))
+            elif field.role is Role.TIME and value.dtype in (torch.int32, torch.int64):
+                # Counted times are numbers, as in a list.
+                weak.add(name)
+                value = value.to(torch.get_default_dtype())
             if value.is_complex():
                 raise ParameterError(
                     f"{self.problem.__name__}: {name} is complex ({value.dtype}); "

@@ -8,10 +8,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from optlayers.errors import ParameterError
 from optlayers.functional.integrate import integrate
+from optlayers.layers.dtypes import explained_dtypes
 from optlayers.solution import Solution
 
 
@@ -62,12 +64,16 @@ class NeuralODE(nn.Module):
 
         Raises:
             SolveError: samples did not reach their last time (`on_failure="raise"`).
+            ParameterError: weights of another dtype than the state.
         """
         return self.solve(start, times).value
 
     def solve(self, start: Tensor, times: Tensor) -> Solution:
         """The same with statuses, statistics and events."""
-        return integrate(self._rate, start, times, **self.options)
+        modules = [("field", self.field)] * isinstance(self.field, nn.Module)
+        dtype = getattr(start, "dtype", torch.get_default_dtype())
+        with explained_dtypes("NeuralODE", modules, dtype):
+            return integrate(self._rate, start, times, **self.options)
 
     def _rate(self, time: Tensor, state: Tensor) -> Tensor:
         return self.field(time, state) if self._takes_time else self.field(state)

@@ -4,7 +4,7 @@ Bound to one template (one set of sizes); the solver is made once for each toler
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import accepted_solver
 from optlayers.implicit.failed import replace_failed
 from optlayers.implicit.transforms import hides_values
+from optlayers.layers.dtypes import explained_dtypes
 from optlayers.layers.trajectory import Happenings, Trajectory
 from optlayers.layers.versions import Versions
 from optlayers.programs.initial_value import InitialValueProgram
@@ -85,9 +86,10 @@ class OdeRoute:
         times = given[template.time]
         if times.ndim == 1:
             times = times.expand(batch, -1)
-        program, told = template.posed(given, captured, times)
-        solver = self._solver(options, program.initial.dtype)
-        solved = told(differentiable_integral(program, solver, options))
+        with explained_dtypes(self.subject, _modules(captured), times.dtype):
+            program, told = template.posed(given, captured, times)
+            solver = self._solver(options, program.initial.dtype)
+            solved = told(differentiable_integral(program, solver, options))
         if faults:
             known = broken.to(solved.status)
             status = torch.where(known == 0, solved.status, known)
@@ -244,3 +246,7 @@ class OdeRoute:
         named = self.template.states.split(log.states)
         states = {n: restore(value, batch) for n, value in named.items()}
         return Happenings(restore(log.times, batch), states)
+
+
+def _modules(captured: Captured) -> Iterator[tuple[str, nn.Module]]:
+    return ((name, one) for name, one in captured.items() if isinstance(one, nn.Module))

@@ -10,8 +10,9 @@ from optlayers.modeling.origin import Origin
 _SAYINGS = {
     "strict": (
         "a strict {relation} has no closed feasible set.\n"
-        "  For a constraint write {weak}; for a mask of parameters write "
-        "{function}(...)."
+        "  For a constraint write {weak}; for a mask of parameters, or a switch in an "
+        "equation or a rate, write {function}(...),\n  as in "
+        "torch.where({function}(a, b), c, d)."
     ),
     "unequal": "!= describes no convex or closed set; constraints are ==, <= and >=.",
     "assignment": (

@@ -56,8 +56,14 @@ class Event:
 
         Raises:
             ShapeError: the function returns another shape.
+            ParameterError: it returns no tensor.
         """
         value = self.function(time, state)
+        if not isinstance(value, Tensor):
+            raise ParameterError(
+                f"the function of an event returns {type(value).__name__}; it must "
+                f"return a tensor {list(time.shape)}, one number for each sample."
+            )
         if value.shape != time.shape:
             raise ShapeError(
                 f"the function of an event takes times {list(time.shape)} and states "
@@ -119,8 +125,20 @@ class InitialValueProgram:
 
         Raises:
             ShapeError: the field returns another shape.
+            ParameterError: it returns no tensor, or one of another dtype.
         """
         value = self.field(time, state)
+        if not isinstance(value, Tensor):
+            raise ParameterError(
+                f"the field returns {type(value).__name__}; it must return a tensor of "
+                f"rates {list(state.shape)}, as its state is one. Join several by "
+                "torch.stack(..., 1) or torch.cat(..., 1)."
+            )
+        if value.dtype != state.dtype:
+            raise ParameterError(
+                f"the field takes a state of {state.dtype} to rates of {value.dtype}. "
+                "Bring start or what the field computes with to one dtype, with .to()."
+            )
         if value.shape != state.shape:
             raise ShapeError(
                 f"the field takes a state {list(state.shape)} to {list(value.shape)}; "

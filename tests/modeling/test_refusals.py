@@ -179,6 +179,13 @@ def test_strict_inequalities_are_refused_from_either_side():
         assert "closed feasible set" in refused(body)
 
 
+def test_a_strict_inequality_is_told_of_switches_in_rates():
+    def less(x=Variable(2)):
+        return minimize(x @ x, x < 1)
+
+    assert "a switch in an equation or a rate, write torch.lt(" in refused(less)
+
+
 def test_unequal_is_refused():
     def body(x=Variable()):
         return minimize(x, x != 1)

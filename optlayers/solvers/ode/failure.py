@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from torch import Tensor
+
 from optlayers.programs.initial_value import InitialValueProgram
 from optlayers.solution import Solution, Status
 from optlayers.solvers.failure import Fault, report
@@ -48,8 +50,7 @@ def raise_failed(
 
     def detail(i: int) -> str:
         if int(solved.status[i]) == Status.INVALID_DATA:
-            shown = ", ".join(f"{one:.3g}" for one in program.times[i, :4].tolist())
-            return f"its times are {shown}{', ...' * (program.times.shape[1] > 4)}"
+            return _times(program.times[i])
         time = float(solved.stats["time"][i])
         steps = int(solved.stats["steps"][i])
         words = f"stopped at t = {time:.6g} after {steps} steps"
@@ -61,3 +62,16 @@ def raise_failed(
         return words + f", where the function of {', '.join(lost)} is NaN" * bool(lost)
 
     raise report(subject, solved.status, faults, batch_shape, detail, _REMEDIES)
+
+
+def _times(times: Tensor) -> str:
+    """The first save times of a sample, [T], or two that are the same."""
+    same = (times.diff() == 0).nonzero()
+    if len(same):
+        k = int(same[0, 0])
+        return (
+            f"its times {k} and {k + 1} are the same number in {times.dtype}, "
+            f"{float(times[k]):.9g}; times closer than rounding need float64"
+        )
+    shown = ", ".join(f"{one:.3g}" for one in times[:4].tolist())
+    return f"its times are {shown}{', ...' * (len(times) > 4)}"

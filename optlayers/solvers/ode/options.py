@@ -1,6 +1,7 @@
 """The options that all solvers of initial value problems share."""
 
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -51,12 +52,18 @@ class StepOptions:
         name = type(self).__name__
         for option in ("rtol", "atol", "first_step", "max_step"):
             value = getattr(self, option)
-            if value is not None and not value > 0:
+            is_number = isinstance(value, Real)
+            if value is not None and not (is_number and float(value) > 0):
                 raise ParameterError(
                     f"{name}({option}={value!r}): give a number above zero."
                 )
-        if not self.min_step >= 0:
+        if not (isinstance(self.min_step, Real) and self.min_step >= 0):
             raise ParameterError(f"{name}(min_step={self.min_step!r}): give 0 or more.")
+        if self.min_step > self.max_step:
+            raise ParameterError(
+                f"{name}(min_step={self.min_step!r}, max_step={self.max_step!r}): "
+                "every step would be too short; give a max_step above min_step."
+            )
         steps = self.max_steps
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ParameterError(
