@@ -18,7 +18,9 @@ def hold(values: Any, knots: Any, t: Any) -> Any:
     """The value at the last knot that is not after t (zero-order hold).
 
     Continuous from the right; before the first knot it is the first value.
-    Differentiable in the values; in knots and t it is piecewise constant.
+    Differentiable in the values; in knots and t it is piecewise constant. In the rates
+    of an `integrate` whose Time is t itself, no step crosses a knot, and solutions are
+    differentiable in the knots.
 
     Args:
         values: one at each knot, [k] or [k, *shape].
@@ -37,7 +39,8 @@ def interpolate(values: Any, knots: Any, t: Any) -> Any:
     """The value at t on the straight line between the knots around it.
 
     Before the first knot it is the first value, after the last the last.
-    Differentiable in all three.
+    Differentiable in all three. In the rates of an `integrate` whose Time is t itself,
+    no step crosses a knot.
 
     Args:
         values: one at each knot, [k] or [k, *shape].
