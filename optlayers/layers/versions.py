@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from optlayers.errors import ParameterError
@@ -53,7 +54,8 @@ class Versions:
         for name, one in self._tensors():
             # Tensors made in inference mode count no versions.
             version = 0 if one.is_inference() else one._version
-            yield name, (one, version, one.data_ptr())
+            place = one.data_ptr() if one.layout == torch.strided else 0
+            yield name, (one, version, place)
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         yield from self._parameters.items()

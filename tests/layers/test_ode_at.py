@@ -106,6 +106,28 @@ def test_a_parameter_that_was_changed_in_place_is_named():
         out.at([1.0])
 
 
+def test_sparse_buffers_are_watched_by_their_version():
+    class Coupled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("coupling", torch.eye(2, dtype=D).to_sparse())
+
+        def forward(self, x):
+            return -(self.coupling @ x.unsqueeze(-1)).squeeze(-1)
+
+    net = Coupled()
+
+    @ol.problem
+    def following(x=State(2), x0=Parameter(2), t=Time()):
+        return integrate(ol.der(x) == net(x), x.first == x0)
+
+    out = following(x0=torch.ones(2, dtype=D), t=torch.tensor([0.0, 1.0], dtype=D))
+    assert_close(out.at(1.0).x, out.x[-1])
+    net.coupling = torch.zeros(2, 2, dtype=D).to_sparse()
+    with torch.no_grad(), pytest.raises(ParameterError, match=r"net\.coupling has"):
+        out.at(0.5)
+
+
 def test_what_was_integrated_before_a_change_is_still_told():
     net, out = learned()
     with torch.no_grad():
