@@ -4,7 +4,7 @@ With switches P_k, t(s) = P_k + (s - sg P_k) r_k, r_k = (P_(k+1) - P_k) / sg(P_(
 P_k), sg without derivative: dx/ds = r_k f(t(s), x), where s stands still and t moves.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -35,20 +35,15 @@ class Knots:
             time: name of the field that is the time.
             moving: names of all fields that change with the time.
         """
-        # Before its first knot a held signal has its first value already.
         self._time = time
         found: dict[tuple[int, int], Expression] = {}
         clock = None
-        for each in expressions:
-            for one in parts_named(each, ("torch",)):
-                function = one.options["function"]
-                if function is not hold and function is not interpolate:
-                    continue
-                _, knots, t = fill(one.options["arguments"], one.arguments)
-                is_time = t.name == "field" and t.options["field"].name == time
-                first = 1 if function is hold else 0
-                if not is_time or knots.field_names & set(moving):
-                    continue
+        for one in _signals(expressions):
+            _, knots, t = fill(one.options["arguments"], one.arguments)
+            is_time = t.name == "field" and t.options["field"].name == time
+            if is_time and not knots.field_names & set(moving):
+                # Before its first knot a held signal has its first value already.
+                first = 1 if one.options["function"] is hold else 0
                 clock, found[id(knots), first] = t, knots
         self._firsts = [first for _, first in found]
         # The time is evaluated beside them: constants take its precision.
@@ -197,6 +192,15 @@ class Clock:
         """The interval of still times, [B, M]; by counting, which vmap can map."""
         forward = (self._sign * still).detach().unsqueeze(2)
         return (forward >= self._inner).sum(2)
+
+
+def _signals(expressions: Sequence[Expression]) -> Iterator[Expression]:
+    """The nodes of `hold` and `interpolate`."""
+    for each in expressions:
+        for one in parts_named(each, ("torch",)):
+            function = one.options["function"]
+            if function is hold or function is interpolate:
+                yield one
 
 
 def _mean(change: Tensor, is_wide: Tensor) -> Tensor:
