@@ -94,6 +94,8 @@ def event(
 
     As `impact=ol.event(...)` in an `integrate(...)` its times are
     `out.events.impact.times`, differentiable in everything the expression is built of.
+    An expression that is zero at the first time fires only where it crosses zero again;
+    where it becomes NaN, the sample ends as NOT_FINITE.
 
     Args:
         expression: a scalar of states, controls, parameters and the time.

@@ -1,4 +1,4 @@
-"""Events whose functions become NaN: the sample ends, and the message names them."""
+"""Events whose functions are zero or NaN where no sign can tell of a crossing."""
 
 import pytest
 import torch
@@ -64,3 +64,16 @@ def test_what_lies_behind_an_earlier_event_is_not_looked_at():
     out = follow(sink, start, TIMES, events=[root_of(-0.1), ground])
     assert out.ok.all()
     assert_close(out.events[1].times, torch.ones(1, 1, dtype=D))
+
+
+def test_a_function_that_is_zero_at_the_start_fires_where_it_is_crossed_again():
+    def swinging(time, state):
+        return torch.stack([state[:, 1], -state[:, 0]], 1)
+
+    start = torch.tensor([[0.0, 1.0]], dtype=D)
+    place = Event(lambda t, x: x[:, 0], terminal=False)
+    times = torch.tensor([0.0, 4.0], dtype=D)
+    out = follow(swinging, start, times, events=place, rtol=1e-9)
+    # x = sin t: zero at 0, where nothing is crossed, and at pi.
+    found = out.events[0].times
+    assert_close(found, torch.full((1, 1), torch.pi, dtype=D), rtol=0, atol=1e-7)
