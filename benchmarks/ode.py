@@ -66,6 +66,7 @@ def with_gradients(problem: Problem, missing: set[str]) -> Named:
 def stiff(problem: Problem, missing: set[str]) -> Named:
     """What an explicit method cannot do in time."""
     yield from who.our_solvers(problem, "kvaerno5", "rodas5p", "auto")
+    yield from who.compiled(problem, "rodas5p")
     yield from who.diffrax(problem, missing, "Kvaerno5")
     yield from who.scipy(problem, "Radau", "LSODA")
 

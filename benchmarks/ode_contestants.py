@@ -22,7 +22,7 @@ from optlayers.solvers import ode
 
 OURS = "optlayers"
 MOST_STEPS = 100_000
-COMPILED = {"dopri5": ode.Dopri5, "tsit5": ode.Tsit5}
+COMPILED = {"dopri5": ode.Dopri5, "tsit5": ode.Tsit5, "rodas5p": ode.Rodas5P}
 # Of the start, the parameters and the tolerance: x [B, T, n] and the turns of the loop.
 Entry = Callable[[Tensor, Mapping[str, Tensor], float], tuple[Any, int]]
 

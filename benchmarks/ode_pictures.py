@@ -28,18 +28,16 @@ PATIENCE = 0.4  # seconds of one run after which no tighter tolerance is tried
 
 def explicit(problem: Problem, missing: set[str]) -> Named:
     """Solvers of the upper row."""
-    yield from who.our_solvers(problem, "bosh3", "dopri5", "tsit5", "dopri8", "auto")
-    yield from who.torchdiffeq(problem, missing, "dopri5", "dopri8")
-    yield from who.torchode(problem, missing, "dopri5", "tsit5")
-    yield from who.diffrax(problem, missing, "Tsit5")
+    yield from who.our_solvers(problem, "dopri5", "tsit5", "dopri8")
+    yield from who.torchdiffeq(problem, missing, "dopri5")
     yield from who.scipy(problem, "DOP853")
 
 
 def implicit(problem: Problem, missing: set[str]) -> Named:
     """Solvers of the lower row."""
-    yield from who.our_solvers(problem, "kvaerno5", "rodas5p", "auto")
+    yield from who.our_solvers(problem, "kvaerno5", "rodas5p")
     yield from who.diffrax(problem, missing, "Kvaerno5")
-    yield from who.scipy(problem, "Radau", "LSODA")
+    yield from who.scipy(problem, "Radau")
 
 
 PANELS = (

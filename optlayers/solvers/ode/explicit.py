@@ -208,18 +208,18 @@ class ExplicitRungeKutta:
         point, rate = state, carry
         for i, c in enumerate(own.c):
             if i:
-                point = _combined(own.a[i], stages, state)
+                point = combined(own.a[i], stages, state)
             if i or not own.reuses_last:
                 rate = field(time + c * size, point)
             stages.append(rate * column)
         if not own.reuses_last:
-            point = _combined(own.b, stages, state)
+            point = combined(own.b, stages, state)
             rate = point
         error = None
         if own.error is not None:
-            error = _combined(own.error, stages)
+            error = combined(own.error, stages)
         if error is not None and own.coarse_error is not None:
-            coarse = _combined(own.coarse_error, stages)
+            coarse = combined(own.coarse_error, stages)
             error = _lessened(error, coarse)
         return Step(point, error, torch.stack(stages), rate)
 
@@ -265,8 +265,8 @@ def _lessened(fine: Tensor, coarse: Tensor) -> Tensor:
     return fine * fine / size
 
 
-def _combined(
-    row: Row, stages: Sequence[Tensor], start: Tensor | None = None
+def combined(
+    row: Sequence[float], stages: Sequence[Tensor], start: Tensor | None = None
 ) -> Tensor:
     """start + sum_j row_j k_j, term by term."""
     total = torch.zeros_like(stages[0]) if start is None else start

@@ -14,6 +14,7 @@ from torch import Tensor
 from optlayers.programs.field_derivatives import linearization
 from optlayers.programs.initial_value import FieldFunction
 from optlayers.solvers.ode.continuous import weighted
+from optlayers.solvers.ode.explicit import combined
 from optlayers.solvers.ode.factor import Solve, factorized, shifted
 from optlayers.solvers.ode.stepper import Step
 
@@ -112,6 +113,21 @@ class _Begun(NamedTuple):
             known = torch.cat((known, self.increment(i, sums).view(1, -1)))
         return known[1 - skipped :].view(-1, *self.state.shape)
 
+    def fused(self, tableau: RosenbrockTableau) -> list[Tensor]:
+        """u of all stages as sums of scaled tensors, which a compiler fuses."""
+        found: list[Tensor] = []
+        for i, drift in enumerate(tableau.drift):
+            rate = self.rate
+            if i:
+                point = combined(tableau.a[i], found, self.state)
+                rate = self.field(self.times[i], point)
+            row = [tableau.gamma * one for one in tableau.coupling[i]]
+            right = combined(row, found, self.shift * rate)
+            if self.drift is not None and drift:
+                right = right + tableau.gamma * drift * self.drift
+            found.append(self.solve(right))
+        return found
+
     def in_place(self, weights: _Weights, room: Tensor) -> Tensor:
         """u of all stages, in the last S rows of a workspace [1 + S, B, n]."""
         first = 1
@@ -175,15 +191,19 @@ class Rosenbrock:
         has_graph = torch.is_grad_enabled() and (
             state.requires_grad or carry.requires_grad
         )
+        own, column = self.tableau, size.unsqueeze(1)
         at = linearization(field, time, state, differentiable=has_graph)
-        weights, column = self._weights(state), size.unsqueeze(1)
-        shift = self.tableau.gamma * size
+        shift = own.gamma * size
         solve = factorized(shifted(at.jacobian, shift))
-        times = torch.addcmul(time, weights.c, size).unbind(0)
         begun = _Begun(
-            field, times, shift.unsqueeze(1), solve, state, at.rate,
+            field, self._times(time, size), shift.unsqueeze(1), solve, state, at.rate,
             None if at.drift is None else column * column * at.drift,
         )  # fmt: skip
+        if torch.compiler.is_compiling():
+            found = begun.fused(own)
+            new = combined(own.b, found, state)
+            return Step(new, combined(own.error, found), torch.stack(found), new)
+        weights = self._weights(state)
         if has_graph or workspace is None:
             stages = begun.chained(weights)
         else:
@@ -209,6 +229,12 @@ class Rosenbrock:
     ) -> Tensor:
         """x + sum_i w_i(theta) u_i, [B, M, n]."""
         return weighted(self._weights(state).dense, state, step.stages, fraction)
+
+    def _times(self, time: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+        """Of the stages, [B] each."""
+        if torch.compiler.is_compiling():
+            return tuple(time + c * size for c in self.tableau.c)
+        return torch.addcmul(time, self._weights(time).c, size).unbind(0)
 
     def _weights(self, like: Tensor) -> _Weights:
         key = (like.dtype, like.device)

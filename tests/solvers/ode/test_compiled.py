@@ -177,6 +177,23 @@ def test_one_hopeless_field_does_not_stop_the_others(graphs):
     assert len(graphs) == 1
 
 
+@pytest.mark.parametrize("count", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_rosenbrock_steps_compile_with_their_jacobian(count, graphs):
+    def field(t, x):
+        around = torch.roll(x, 1, 1)
+        return -30 * (x - around**2) + torch.cos(t).unsqueeze(1) * around
+
+    x = torch.linspace(0.2, 1, 3 * count, dtype=torch.float64).view(3, count)
+    with torch.no_grad():
+        found, expected = (
+            integrate(field, x, TIMES, solver=ode.Rodas5P(compile=one)).value
+            for one in (True, False)
+        )
+    # Inverses of I - h g J by elimination and by LAPACK differ by roundings, too.
+    assert_close(found, expected, **ROUNDING)
+    assert len(graphs) == 1
+
+
 def test_errors_of_the_field_are_its_own(graphs):
     program = InitialValueProgram(lambda t, x: x[:, :1], start(2), TIMES.expand(2, -1))
     with torch.no_grad(), pytest.raises(ShapeError, match="one rate for each state"):
