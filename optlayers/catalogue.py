@@ -63,4 +63,25 @@ BUILT_IN = (
         "ode", "implicit_euler",
         "optlayers.solvers.ode.implicit_euler:ImplicitEuler", 130,
     ),
+    Entry("minimize", "auto", "optlayers.solvers.minimize.auto:Auto", 10),
+    Entry("minimize", "newton", "optlayers.solvers.minimize.newton:Newton", 20),
+    Entry("minimize", "lbfgs", "optlayers.solvers.minimize.lbfgs:Lbfgs", 30),
+    Entry("minimize", "newton_cg", "optlayers.solvers.minimize.newton_cg:NewtonCg", 40),
+    Entry(
+        "minimize", "levenberg_marquardt",
+        "optlayers.solvers.minimize.levenberg_marquardt:LevenbergMarquardt", 50,
+    ),
+    Entry(
+        "minimize", "gauss_newton",
+        "optlayers.solvers.minimize.gauss_newton:GaussNewton", 60,
+    ),
+    Entry(
+        "minimize", "gradient_descent",
+        "optlayers.solvers.minimize.gradient_descent:GradientDescent", 70,
+    ),
+    Entry(
+        "minimize", "interior_point",
+        "optlayers.solvers.minimize.interior_point:InteriorPoint", 80,
+    ),
+    Entry("minimize", "sqp", "optlayers.solvers.minimize.sqp:Sqp", 90),
 )  # fmt: skip

@@ -44,6 +44,8 @@ def linearization(
         differentiable: whether the result carries a graph; f is differentiated once
             more than the result then.
     """
+    if torch.compiler.is_compiling():
+        return _traced(field, time, state)
     batch, size = state.shape
     with torch.enable_grad():
         if differentiable and (state.requires_grad or time.requires_grad):
@@ -59,6 +61,21 @@ def linearization(
     if rows is None:
         rows = state.new_zeros(batch, size, size)
     return Linearization(rate if differentiable else rate.detach(), rows, drift)
+
+
+def _traced(field: FieldFunction, time: Tensor, state: Tensor) -> Linearization:
+    """The same by `torch.func`, which a compiler can follow; df/dt is never None."""
+    size = state.shape[1]
+    found = torch.func.vjp(lambda x, t: field(t, x), state, time)
+    rate, pull = found  # pyright: ignore[reportAssignmentType]
+    unit = torch.eye(size, dtype=rate.dtype, device=rate.device)
+    if size > LOOPED_ROWS:
+        unit = unit.unsqueeze(1).expand(-1, *rate.shape)
+        rows, drift = torch.func.vmap(pull)(unit)
+        return Linearization(rate, rows.movedim(0, 1), drift.t())
+    pairs = [pull(unit[k].expand_as(rate)) for k in range(size)]
+    rows, drift = (torch.stack(parts, 1) for parts in zip(*pairs, strict=True))
+    return Linearization(rate, rows, drift)
 
 
 class _Aliases(torch.autograd.Function):

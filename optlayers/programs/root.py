@@ -194,12 +194,14 @@ class Evaluation(NamedTuple):
     def jacobian(self) -> Tensor:
         """dF/dz, [B, n, n], detached; only once, as it frees the graph.
 
+        Of a value [B, k] it is [B, k, n].
+
         As rows are independent, the derivative of a column's sum holds every sample's.
         """
         point, value = self
-        batch, size = point.shape
-        if not value.requires_grad:
-            return point.new_zeros(batch, size, size)
+        batch, size = value.shape
+        if not value.requires_grad or not size:
+            return point.new_zeros(*value.shape, point.shape[1])
         if size > LOOPED_ROWS:
             unit = torch.eye(size, dtype=value.dtype, device=value.device)
             with suppress(RuntimeError):  # an operator in F that cannot be mapped

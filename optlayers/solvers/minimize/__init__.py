@@ -1,0 +1,42 @@
+"""Minimizers of smooth functions, imported when first named."""
+
+from typing import TYPE_CHECKING
+
+from optlayers.solvers.lazy import first_named
+
+if TYPE_CHECKING:
+    from optlayers.solvers.minimize.auto import Auto
+    from optlayers.solvers.minimize.gauss_newton import GaussNewton
+    from optlayers.solvers.minimize.gradient_descent import GradientDescent
+    from optlayers.solvers.minimize.interior_point import InteriorPoint
+    from optlayers.solvers.minimize.lbfgs import Lbfgs
+    from optlayers.solvers.minimize.levenberg_marquardt import LevenbergMarquardt
+    from optlayers.solvers.minimize.newton import Newton
+    from optlayers.solvers.minimize.newton_cg import NewtonCg
+    from optlayers.solvers.minimize.sqp import Sqp
+
+__all__ = [
+    "Auto",
+    "GaussNewton",
+    "GradientDescent",
+    "InteriorPoint",
+    "Lbfgs",
+    "LevenbergMarquardt",
+    "Newton",
+    "NewtonCg",
+    "Sqp",
+]
+
+_HOMES = {
+    "Auto": "auto",
+    "GaussNewton": "gauss_newton",
+    "GradientDescent": "gradient_descent",
+    "InteriorPoint": "interior_point",
+    "Lbfgs": "lbfgs",
+    "LevenbergMarquardt": "levenberg_marquardt",
+    "Newton": "newton",
+    "NewtonCg": "newton_cg",
+    "Sqp": "sqp",
+}
+
+__getattr__, __dir__ = first_named(__name__, _HOMES)

@@ -1,0 +1,172 @@
+"""Newton's method in a trust region, with the exact Hessian at every accepted point.
+
+The step makes g'p + p'Hp/2 least over |p| <= radius, by the eigenvalues of H; so
+negative curvature is used, not feared. Source: J. Nocedal, S. Wright, Numerical
+Optimization (2006), algorithms 4.1 and 4.3; J. More, D. Sorensen (1983) for hard cases.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from optlayers.interfaces import Kind
+from optlayers.programs.minimize import Evaluation, MinimizeProgram
+from optlayers.solution import Solution
+from optlayers.solvers.iterative import Outcome
+from optlayers.solvers.minimize.options import (
+    chosen,
+    dot,
+    fault_of,
+    gain_of,
+    refuse_constraints,
+    slope_size,
+    solved_by,
+    times,
+)
+from optlayers.solvers.root.options import check_options
+
+# Steps on the equation |p| = radius, which converge from one side; five are the rule.
+SECULAR_STEPS = 20
+LEAST_GAIN = 1e-4
+# The search for the shift begins with one that may give so many times the radius.
+LONGEST = 1e6
+# A radius below this share of the point cannot move it.
+SMALLEST_RADIUS = 1e-16
+
+
+class NewtonState(NamedTuple):
+    """Where every sample stands.
+
+    Attributes:
+        point, gradient: x and grad f, [B, n].
+        value: f(x), [B].
+        eigenvalues, eigenvectors: of the Hessian, [B, n] and [B, n, n].
+        radius: the largest length of the next step, [B].
+        stalled: whether the radius has become too small to move, bool [B].
+    """
+
+    point: Tensor
+    value: Tensor
+    gradient: Tensor
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+    radius: Tensor
+    stalled: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Newton:
+    """Dense trust-region Newton method, quadratically convergent; for few unknowns.
+
+    Attributes:
+        max_steps: most trial steps, accepted or not.
+        tolerance: largest entry of the gradient that counts as zero.
+        radius: the first trust radius, relative to max(1, |start|).
+
+    Raises:
+        ParameterError: an option out of its range.
+    """
+
+    max_steps: int = 200
+    tolerance: float = 1e-8
+    radius: float = 1.0
+    kind: ClassVar[Kind] = Kind.MINIMIZE
+
+    def __post_init__(self) -> None:
+        check_options(self, "radius")
+
+    def refuses(self, program: MinimizeProgram) -> str | None:
+        """Constraints and bounds."""
+        return refuse_constraints(program)
+
+    def solve(self, program: MinimizeProgram, start: Tensor | None = None) -> Solution:
+        """Solve every sample; failures are statuses."""
+        return solved_by(self, program, start)
+
+    def init(self, program: MinimizeProgram, start: Tensor) -> NewtonState:
+        """Value and both derivatives at the start."""
+        found = program.evaluate(start)
+        value, gradient = found.value.detach(), found.gradient.detach()
+        radius = self.radius * start.norm(dim=1).clamp_min(1.0)
+        stalled = torch.zeros_like(radius, dtype=torch.bool)
+        spectrum = _spectrum(found)
+        return NewtonState(start, value, gradient, *spectrum, radius, stalled)
+
+    def step(
+        self, program: MinimizeProgram, state: NewtonState, active: Tensor
+    ) -> NewtonState:
+        """One trial step; a new Hessian if any sample accepts it."""
+        p, foreseen = _trust_region_step(state)
+        trial = state.point + p
+        found = program.evaluate(trial)
+        value, gradient = found.value.detach(), found.gradient.detach()
+        gain = gain_of((state.value, state.gradient), (value, gradient), foreseen)
+        accepted = active & (gain > LEAST_GAIN)
+        length = p.norm(dim=1)
+        radius = torch.where(gain < 0.25, 0.25 * length, state.radius)
+        reaches = length >= 0.8 * state.radius
+        radius = torch.where((gain > 0.75) & reaches, 3 * radius, radius)
+        least = SMALLEST_RADIUS * state.point.norm(dim=1).clamp_min(1e-10)
+        state = state._replace(radius=radius, stalled=~accepted & (radius < least))
+        if not accepted.any():
+            return state
+        spectrum = _spectrum(found)
+        new = NewtonState(trial, value, gradient, *spectrum, radius, state.stalled)
+        return NewtonState(
+            *(chosen(accepted, a, b) for a, b in zip(new, state, strict=True))
+        )
+
+    def outcome(self, state: NewtonState) -> Outcome:
+        """The last accepted point."""
+        size = slope_size(state.value, state.gradient)
+        return Outcome(state.point, size, fault_of(state.value, state.stalled))
+
+
+def _spectrum(found: Evaluation) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of the Hessian; of zero where it is not finite."""
+    H = found.derivatives()[0]
+    lost = ~H.isfinite().all(2).all(1)
+    H = H.masked_fill(lost.view(-1, 1, 1), 0.0)
+    if H.shape[1] == 0:
+        return H.new_zeros(H.shape[:2]), H
+    # LAPACK may not converge where entries overflow when multiplied.
+    size = H.abs().amax((1, 2)).clamp_min(torch.finfo(H.dtype).tiny).view(-1, 1, 1)
+    eigenvalues, eigenvectors = torch.linalg.eigh(H / size)
+    return eigenvalues * size.squeeze(2), eigenvectors
+
+
+def _trust_region_step(state: NewtonState) -> tuple[Tensor, Tensor]:
+    """The step of least model value, [B, n], and the decrease it foresees, [B]."""
+    lam, Q, radius = state.eigenvalues, state.eigenvectors, state.radius
+    a = times(Q.mT, state.gradient)
+    zero = 4 * torch.finfo(lam.dtype).eps * lam.abs().amax(1, keepdim=True)
+    # A shift that is too small by far is as good a beginning as zero, and divides.
+    longest = LONGEST * radius.unsqueeze(1)
+    floor = (-lam[:, :1]).clamp_min(0.0) + zero
+    floor = floor + (a.norm(dim=1, keepdim=True) / longest)
+    floor = floor.clamp_min(torch.finfo(lam.dtype).tiny)
+    # Where the Newton step lies within the region, no shift is needed.
+    is_convex = lam[:, :1] > zero
+    shift = torch.where(is_convex, 0.0, floor)
+    for _ in range(SECULAR_STEPS):
+        w = a / (lam + shift)
+        length = w.norm(dim=1, keepdim=True)
+        # Newton on 1/|p| - 1/radius = 0, from the left: Nocedal and Wright, 4.44.
+        down = (w.square() / (lam + shift)).sum(1, keepdim=True)
+        step = length.square() / down * (length / radius.unsqueeze(1) - 1)
+        step = torch.where(step.isfinite(), step, 0.0)
+        longer = shift + step.clamp_min(0.0)
+        if torch.equal(longer, shift):
+            break
+        shift = longer
+    w = -a / (lam + shift)
+    length = w.norm(dim=1, keepdim=True)
+    # The hard case: along the lowest eigenvector up to the boundary.
+    missing = (radius.unsqueeze(1).square() - length.square()).clamp_min(0.0).sqrt()
+    hard = (~is_convex & (lam[:, :1] < 0) & (shift == floor)).squeeze(1)
+    lowest = torch.where(a[:, :1] > 0, -missing, missing)
+    w = torch.cat([w[:, :1] + torch.where(hard.unsqueeze(1), lowest, 0.0), w[:, 1:]], 1)
+    foreseen = -(dot(a, w) + dot(lam * w, w) / 2)
+    return times(Q, w), foreseen

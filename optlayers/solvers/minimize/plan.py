@@ -1,0 +1,99 @@
+"""A plan of a minimization: everything about a solve that is no tensor."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from optlayers.interfaces import Solver
+from optlayers.programs.minimize import BatchFunction, MinimizeProgram
+from optlayers.solvers.checks import Check
+from optlayers.solvers.plan import OnFailure
+
+Modules = Mapping[str, nn.Module]
+
+
+class PointFunction(Protocol):
+    """A function of points and tensors; row i of it depends on row i alone."""
+
+    def __call__(
+        self, point: Tensor, inputs: Sequence[Tensor], modules: Modules, /
+    ) -> Tensor:
+        """[B, n] -> [B, k]; each input is [*shape] (shared) or [B, *shape]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MinimizePlan:
+    """How one layer's problems are checked, solved and complained about.
+
+    Attributes:
+        objective: f, [B, n] -> [B, 1].
+        maximize: whether f is to be large; the programs then minimize -f.
+        equalities, inequalities, residuals: as of a `MinimizeProgram`, or None.
+        input_ndims: axes of one sample of each input of these functions.
+        column_names: the variable that each unknown belongs to.
+        equality_names, inequality_names, bound_names: the constraint that each entry
+            of h, of g and of the bounds belongs to.
+        lower, upper: bounds, [n] or None.
+        solver: finds the minima.
+        tolerance: largest entry of the KKT residual that counts as zero.
+        on_failure: "raise", or "nan" or "keep", which leave failures to the status.
+        subject: what error messages call the problem, a layer's name.
+        checks: what the declaration promises of the parameters.
+    """
+
+    objective: PointFunction
+    maximize: bool
+    equalities: PointFunction | None
+    inequalities: PointFunction | None
+    residuals: PointFunction | None
+    input_ndims: tuple[int, ...]
+    column_names: tuple[str, ...]
+    equality_names: tuple[str, ...]
+    inequality_names: tuple[str, ...]
+    bound_names: tuple[str, ...]
+    lower: Tensor | None
+    upper: Tensor | None
+    solver: Solver
+    tolerance: float
+    on_failure: OnFailure
+    subject: str = "the problem"
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def point_names(self) -> tuple[str, ...]:
+        """What each entry of the KKT residual is about."""
+        slopes = (f"the slope in `{name}`" for name in self.column_names)
+        stated = (*self.equality_names, *self.inequality_names, *self.bound_names)
+        return (*slopes, *(f"`{name}`" for name in stated))
+
+    def program(
+        self, inputs: Sequence[Tensor], modules: Modules, like: Tensor
+    ) -> MinimizeProgram:
+        """The problems of a batch.
+
+        Args:
+            inputs: each [*shape] (shared) or [B, *shape].
+            modules: by name.
+            like: points of the batch, [B, n], of their dtype and device.
+        """
+
+        def bound(function: PointFunction | None) -> BatchFunction | None:
+            if function is None:
+                return None
+            return lambda x: function(x, inputs, modules)
+
+        def objective(x: Tensor) -> Tensor:
+            value = self.objective(x, inputs, modules)[:, 0]
+            return -value if self.maximize else value
+
+        lower = None if self.lower is None else self.lower.to(like)
+        upper = None if self.upper is None else self.upper.to(like)
+        return MinimizeProgram(
+            objective, like.shape[0], like.shape[1],
+            bound(self.equalities), bound(self.inequalities),
+            len(self.equality_names), len(self.inequality_names), lower, upper,
+            bound(self.residuals),
+        )  # fmt: skip
