@@ -3,6 +3,7 @@
 from optlayers.functional.convex import cone_program, quadratic_program
 from optlayers.functional.integrate import integrate
 from optlayers.functional.integration import integration
+from optlayers.functional.minimize import minimize
 from optlayers.functional.root import fixed_point, root
 from optlayers.programs.cones import Cones
 from optlayers.programs.initial_value import Event
@@ -17,6 +18,7 @@ __all__ = [
     "fixed_point",
     "integrate",
     "integration",
+    "minimize",
     "quadratic_program",
     "root",
 ]

@@ -26,6 +26,7 @@ GRADIENTS: Mapping[Kind, tuple[str, ...]] = {
         "backsolve",
         "steady_state",
     ),
+    Kind.MINIMIZE: ("exact", "least_squares"),
 }
 # Those that can be differentiated once only, and what else is to be said of them.
 FIRST_ORDER: Mapping[str, str] = {
@@ -46,7 +47,7 @@ class SolveOptions:
         gradient: "exact" (implicit function theorem), or another of the kind's:
             "diffcp" (a parity reference) of convex programs; "dense", "gmres",
             "bicgstab", "normal_cg", "least_squares", "neumann", "one_step", "unrolled"
-            of roots.
+            of roots; "least_squares" of minima also.
         order: how often the outputs may be differentiated, at least 1.
         on_failure: "raise" (name the samples), "nan" (NaN rows with zero gradient) or
             "keep" (best iterate with zero gradient).

@@ -54,7 +54,9 @@ def _bound(unknowns: Unknowns, name: str, given: Any, like: Tensor) -> Tensor | 
     return bound
 
 
-def refuse_singular(name: str, condition: Tensor, options: SolveOptions) -> None:
+def refuse_singular(
+    name: str, condition: Tensor, options: SolveOptions, matrix: str = "Jacobian"
+) -> None:
     """Refuse a derivative that does not exist, where failures raise.
 
     Args:
@@ -62,6 +64,7 @@ def refuse_singular(name: str, condition: Tensor, options: SolveOptions) -> None
         condition: of the Jacobian at each solution, [B]; inf where singular.
         options: `gradient="least_squares"` takes the derivative of minimum norm there;
             only `on_failure="raise"` raises.
+        matrix: what messages call it.
 
     Raises:
         SingularError: names the samples.
@@ -72,7 +75,7 @@ def refuse_singular(name: str, condition: Tensor, options: SolveOptions) -> None
     if singular:
         shown = ", ".join(map(str, singular[:LISTED_SAMPLES]))
         raise SingularError(
-            f"{name}: the Jacobian is singular at the solution of sample {shown}, "
+            f"{name}: the {matrix} is singular at the solution of sample {shown}, "
             "which therefore has no derivative in the parameters.\n"
             '  gradient="least_squares" takes the derivative of minimum norm; where '
             "none is needed, call it under torch.no_grad()."

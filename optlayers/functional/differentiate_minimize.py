@@ -1,0 +1,193 @@
+"""Solve a declared smooth problem, then attach the derivative of its KKT point.
+
+inputs -> solve (no derivative) -> z = (x, y, v) -attach-> z with derivative. The inputs
+of failed samples are replaced before anything is differentiated, so that their numbers
+reach no shared parameter.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from optlayers.errors import TransformError
+from optlayers.functional.minimize import kkt_operator
+from optlayers.functional.options import SolveOptions
+from optlayers.functional.root_choices import refuse_singular
+from optlayers.implicit.attach import attach
+from optlayers.implicit.failed import replace_failed
+from optlayers.implicit.guard import limit_derivatives
+from optlayers.implicit.transforms import is_transformed
+from optlayers.programs.minimize import MinimizeProgram
+from optlayers.solution import Status
+from optlayers.solvers.minimize.declared import run
+from optlayers.solvers.minimize.plan import MinimizePlan, Modules
+from optlayers.solvers.minimize.run import Found
+
+
+class SolvedMinimum(NamedTuple):
+    """The outcome of a differentiable minimization.
+
+    Attributes:
+        x: the solution, [B, n].
+        equalities: multipliers of the equalities, [B, me].
+        rows: multipliers of the rows, [B, m].
+        objective: in the declared sense, [B].
+        status: int8 [B].
+        stats: numbers per sample, each [B].
+    """
+
+    x: Tensor
+    equalities: Tensor
+    rows: Tensor
+    objective: Tensor
+    status: Tensor
+    stats: dict[str, Tensor]
+
+
+class _Outputs(NamedTuple):
+    """z [B, n + me + m] and the minimal value [B]."""
+
+    point: Tensor
+    objective: Tensor
+
+
+def differentiable_minimum(
+    plan: MinimizePlan,
+    inputs: Sequence[Tensor],
+    modules: Modules,
+    start: Tensor,
+    options: SolveOptions,
+    *,
+    checked: Sequence[Tensor],
+    batch_shape: Sequence[int],
+    reads_closures: bool,
+) -> SolvedMinimum:
+    """Minimize a batch, differentiably in inputs, modules and closures.
+
+    Args:
+        plan: how to solve.
+        inputs: each [*shape] (shared) or [B, *shape].
+        modules: that the functions call, by name.
+        start: where the search begins, [B, n].
+        options: order, gradient and failure behaviour.
+        checked: the tensors that the checks of the plan look at.
+        batch_shape: leading dimensions of the call, whose product is B.
+        reads_closures: whether the functions may read tensors that are no inputs.
+
+    Raises:
+        InvalidDataError, SolveError: samples failed, `on_failure="raise"`.
+        SingularError: a derivative is needed where the KKT matrix is singular.
+        TransformError: called inside `torch.func`, `torch.compile` or forward mode.
+    """
+    if is_transformed():
+        raise TransformError(
+            f"{plan.subject} is not convex, and such problems cannot be seen through "
+            "by torch.func, torch.compile or forward mode in this version. Call it "
+            "outside, give vmap's axis as one more batch axis, and take derivatives "
+            "by backward() or torch.autograd.grad."
+        )
+    found = _found(plan, inputs, modules, checked, start, batch_shape)
+    ok = found.status == int(Status.SOLVED)
+    stats = {
+        "steps": found.steps,
+        "residual": found.residual,
+        "seconds": found.seconds,
+    }
+    with torch.no_grad():
+        program = plan.program(inputs, modules, start)
+        x = found.point[:, : program.size]
+        outputs = _Outputs(found.point, program.value(x))
+    rows, safe = list(inputs), found.point
+    if not bool(ok.all()):
+        safe, *rows = _without_failed(plan, rows, found, ok, math.prod(batch_shape))
+    if bool(ok.any()) and _needs_gradient(plan, rows, modules, safe, reads_closures):
+        program = plan.program(rows, modules, start)
+        new, condition = _differentiated(plan, program, safe, ok, options)
+        outputs = _chosen(ok, new, outputs)
+        stats["gradient_condition"] = condition
+    if options.on_failure == "nan":
+        outputs = _chosen(ok, outputs, _Outputs(*map(_nan, outputs)))
+    x, equalities, lam, _ = program.split(outputs.point)
+    objective = -outputs.objective if plan.maximize else outputs.objective
+    return SolvedMinimum(x, equalities, lam, objective, found.status, stats)
+
+
+def _found(
+    plan: MinimizePlan,
+    inputs: Sequence[Tensor],
+    modules: Modules,
+    checked: Sequence[Tensor],
+    start: Tensor,
+    batch_shape: Sequence[int],
+) -> Found:
+    """The solve without derivatives."""
+    given = [one.detach() for one in inputs]
+    watched = [one.detach() for one in checked]
+    return run(plan, given, modules, watched, start, batch_shape)
+
+
+def _differentiated(
+    plan: MinimizePlan,
+    program: MinimizeProgram,
+    point: Tensor,
+    ok: Tensor,
+    options: SolveOptions,
+) -> tuple[_Outputs, Tensor]:
+    """z and the minimal value with derivatives, and the condition of dF/dz, [B]."""
+    operator = kkt_operator(program, point)
+    condition = torch.where(ok, operator.condition, torch.nan)
+    refuse_singular(plan.subject, condition, options, matrix="KKT matrix")
+    attached = attach(point, program, options.order, operator)
+    # Envelope theorem: the Lagrangian is stationary in z, so that a point with
+    # derivatives right to one order less is enough, and needs no adjoint solve.
+    x, y, lam, _ = program.split(attached.previous)
+    lagrangian = program.value(x)
+    objective = lagrangian.detach()
+    lagrangian = lagrangian + (y * program.equality(x)).sum(1)
+    lagrangian = lagrangian + (lam * program.rows(x)).sum(1)
+    objective = objective + (lagrangian - lagrangian.detach())
+    guarded = limit_derivatives(objective, options.order)
+    return _Outputs(attached.point, guarded), condition
+
+
+def _chosen(ok: Tensor, new: _Outputs, old: _Outputs) -> _Outputs:
+    """The new outputs of samples that are solved, the old of the others."""
+    return _Outputs(
+        torch.where(ok.unsqueeze(1), new.point, old.point),
+        torch.where(ok, new.objective, old.objective),
+    )
+
+
+def _nan(tensor: Tensor) -> Tensor:
+    return torch.full_like(tensor, torch.nan)
+
+
+def _without_failed(
+    plan: MinimizePlan, inputs: Sequence[Tensor], found: Found, ok: Tensor, batch: int
+) -> list[Tensor]:
+    """Points and inputs in which failed samples stand for a good one."""
+    rows = [
+        one.expand(batch, *one.shape) if one.ndim == ndim else one
+        for one, ndim in zip(inputs, plan.input_ndims, strict=True)
+    ]
+    return replace_failed([found.point, *rows], ok)
+
+
+def _needs_gradient(
+    plan: MinimizePlan,
+    inputs: Sequence[Tensor],
+    modules: Modules,
+    point: Tensor,
+    reads_closures: bool,
+) -> bool:
+    if not torch.is_grad_enabled():
+        return False
+    if any(one.requires_grad for one in inputs):
+        return True
+    if not reads_closures:
+        return False
+    x = point[:, : len(plan.column_names)]
+    return plan.program(inputs, modules, x).depends_on_parameters(x)

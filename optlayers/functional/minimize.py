@@ -1,0 +1,275 @@
+"""Minima of plain functions, differentiable in all they close over.
+
+The functions are called on whole batches; their rows must be independent. A solver sees
+them without derivatives in their parameters; the derivative of the found point is that
+of the KKT conditions, by the implicit function theorem.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optlayers.errors import ParameterError, ShapeError, TransformError
+from optlayers.functional.minimize_choices import TOLERANCES
+from optlayers.functional.options import SolveOptions
+from optlayers.functional.plans import accepted_solver
+from optlayers.functional.pytrees import Unknowns
+from optlayers.functional.root_choices import refuse_singular
+from optlayers.implicit.attach import attach
+from optlayers.implicit.failed import replace_failed
+from optlayers.implicit.linearizations import DENSE_LIMIT, linearize
+from optlayers.implicit.transforms import hides_values
+from optlayers.linalg.operators import Operator
+from optlayers.programs.minimize import BatchFunction, MinimizeProgram
+from optlayers.programs.root import RootProgram
+from optlayers.solution import Solution, Status
+from optlayers.solvers.failure import report
+from optlayers.solvers.minimize.run import Found, certified
+from optlayers.solvers.plan import OnFailure
+
+_ADVICE = (
+    "Start nearer to the minimum, scale unknowns and functions nearer to 1, or try "
+    "another solver=."
+)
+
+
+def minimize(
+    objective: Callable[[Any], Tensor],
+    start: Any,
+    *,
+    equalities: Callable[[Any], Tensor] | None = None,
+    inequalities: Callable[[Any], Tensor] | None = None,
+    lower: Any = None,
+    upper: Any = None,
+    solver: Any = "auto",
+    tolerance: float | None = None,
+    on_failure: OnFailure = "raise",
+    order: int = 1,
+    gradient: str = "exact",
+) -> Solution:
+    """Find a point that satisfies the KKT conditions, which minima do.
+
+    A sample whose search begins at a maximum or saddle point may stay there. Failed
+    samples have a gradient of zero. But the functions are evaluated for them too: where
+    they multiply a shared parameter by NaN data of one sample, the gradient of that
+    parameter is NaN. Replace such data first (`torch.nan_to_num`).
+
+    Args:
+        objective: smooth, [*batch, n] -> [*batch]; with a pytree as start, the same
+            pytree in. Entry i of the result depends on row i alone.
+        start: [*batch, n], or a pytree of tensors [B, ...]; where the search begins.
+        equalities: h with h(x) = 0, [*batch, n] -> [*batch, me].
+        inequalities: g with g(x) <= 0, [*batch, n] -> [*batch, mi].
+        lower: bounds; a number, [n] or [*batch, n]; with a pytree as start also the
+            same pytree, with or without the batch. Infinite entries stand for none.
+        upper: likewise.
+        solver: a registered name of kind "minimize", "auto", or an instance.
+        tolerance: the largest entry of the KKT residual that counts as zero, relative
+            to the terms of the gradient; 1e-8 in float64, 1e-4 in float32 if None.
+        on_failure: "raise", "nan" or "keep".
+        order: how often the result may be differentiated.
+        gradient: "exact", or "least_squares", which takes the derivative of minimum
+            norm where the KKT matrix is singular.
+
+    Returns:
+        A `Solution`: `value` in the form of start; of those given,
+        `duals["equalities"]` [*batch, me], `duals["inequalities"]` [*batch, mi],
+        `duals["lower"]` and `duals["upper"]` [*batch, n], of the Lagrangian
+        f + y'h + lam'g + mu'(lower - x) + nu'(x - upper); `status` and `stats`
+        [*batch]. Value and duals are differentiable in every tensor that the functions
+        close over, modules included, and in the bounds.
+
+    Raises:
+        ShapeError: a function, or a bound, does not have the form it must have.
+        ParameterError: an option out of its range, another dtype than that of start, or
+            bounds that exclude each other.
+        SolverRefused: the solver does not take constraints, or this objective.
+        SolveError: samples were not solved (`on_failure="raise"`).
+        SingularError: a derivative is needed where the KKT matrix is singular.
+        TransformError: called inside `torch.func` or `torch.compile`.
+    """
+    _refuse_transforms()
+    unknowns = Unknowns.of(start)
+    first = unknowns.rows(start).detach()
+    h, me = _constraint("equalities", equalities, unknowns, first)
+    g, mi = _constraint("inequalities", inequalities, unknowns, first)
+    low, high = _bounds(unknowns, first, lower, upper)
+    program = MinimizeProgram(
+        _objective(objective, unknowns), unknowns.batch_size, unknowns.size,
+        h, g, me, mi, low, high,
+    )  # fmt: skip
+    options = SolveOptions(
+        solver=solver, tolerance=tolerance, on_failure=on_failure, order=order,
+        gradient=gradient,
+    )  # fmt: skip
+    options.check_kind(program.kind)
+    return _solve(program, unknowns, first, options)
+
+
+def _solve(
+    program: MinimizeProgram, unknowns: Unknowns, start: Tensor, options: SolveOptions
+) -> Solution:
+    limit = options.tolerance or TOLERANCES[start.dtype]
+    solver = accepted_solver(program, options.solver, tolerance=limit)
+    found = certified(program, solver, start, limit)
+    ok = found.status == Status.SOLVED
+    if options.on_failure == "raise" and not bool(ok.all()):
+        raise _failure(found, limit, unknowns.batch_shape)
+    stats = {"steps": found.steps, "residual": found.residual, "seconds": found.seconds}
+    point, condition = _attached(program, found, ok, options)
+    if condition is not None:
+        stats["gradient_condition"] = condition
+    x, y, lam, _ = program.split(point)
+    duals = _duals(program, y, lam)
+    if options.on_failure == "nan":
+        x = torch.where(ok.unsqueeze(1), x, torch.nan)
+        duals = {
+            key: torch.where(ok.unsqueeze(1), one, torch.nan)
+            for key, one in duals.items()
+        }
+    batch = unknowns.batch_shape
+    return Solution(
+        value=unknowns.restore(x),
+        duals={key: one.reshape(*batch, one.shape[1]) for key, one in duals.items()},
+        status=found.status.reshape(batch),
+        stats={key: one.reshape(batch) for key, one in stats.items()},
+    )
+
+
+def _attached(
+    program: MinimizeProgram, found: Found, ok: Tensor, options: SolveOptions
+) -> tuple[Tensor, Tensor | None]:
+    """The KKT point with its derivative, and the condition of its matrix, [B]."""
+    value = found.point
+    if not torch.is_grad_enabled() or not len(value) or not bool(ok.any()):
+        return value, None
+    # A failed row stands at a good row's point, where the functions are finite.
+    (safe,) = replace_failed([value], ok)
+    if not program.depends_on_parameters(safe[:, : program.size]):
+        return value, None
+    operator = kkt_operator(program, safe)
+    condition = torch.where(ok, operator.condition, torch.nan)
+    refuse_singular("minimize", condition, options, matrix="KKT matrix")
+    attached = attach(safe, program, options.order, operator)
+    return torch.where(ok.unsqueeze(1), attached.point, value), condition
+
+
+def kkt_operator(program: MinimizeProgram, point: Tensor) -> Operator:
+    """The derivative of the KKT residual; beyond some hundred rows without a matrix.
+
+    Args:
+        program: of B problems.
+        point: their solutions, [B, n + me + m].
+    """
+    if point.shape[1] <= DENSE_LIMIT:
+        return program.linearize(point)
+    system = RootProgram(program.residual, len(point), point.shape[1])
+    return linearize(system, point, "exact")
+
+
+def _duals(program: MinimizeProgram, y: Tensor, lam: Tensor) -> dict[str, Tensor]:
+    """The multipliers of what was given, by its name; of bounds one per unknown."""
+    duals = {}
+    if program.equalities is not None:
+        duals["equalities"] = y
+    if program.inequalities is not None:
+        duals["inequalities"] = lam[:, : program.inequality_count]
+    first = program.inequality_count
+    none = lam.new_zeros(len(lam), program.size)
+    given = {"lower": program.lower, "upper": program.upper}
+    duals |= {name: none for name, bound in given.items() if bound is not None}
+    for side in program.bounds:
+        rows = lam[:, first : first + len(side.columns)]
+        duals["lower" if side.sign < 0 else "upper"] = none.index_copy(
+            1, side.columns, rows
+        )
+        first += len(side.columns)
+    return duals
+
+
+def _objective(objective: Callable[[Any], Tensor], unknowns: Unknowns) -> BatchFunction:
+    """f of the user's form as one of matrices, [B, n] -> [B]."""
+
+    def wrapped(rows: Tensor) -> Tensor:
+        value = objective(unknowns.restore(rows))
+        return _flat("objective", value, unknowns, ())
+
+    return wrapped
+
+
+def _constraint(
+    name: str,
+    function: Callable[[Any], Tensor] | None,
+    unknowns: Unknowns,
+    first: Tensor,
+) -> tuple[BatchFunction | None, int]:
+    """A constraint as a function of matrices, [B, n] -> [B, m], and its m."""
+    if function is None:
+        return None, 0
+
+    def wrapped(rows: Tensor) -> Tensor:
+        value = function(unknowns.restore(rows))
+        return _flat(name, value, unknowns, tuple(value.shape[-1:]))
+
+    with torch.no_grad():
+        return wrapped, wrapped(first).shape[1]
+
+
+def _flat(name: str, value: Any, unknowns: Unknowns, tail: tuple[int, ...]) -> Tensor:
+    shape = (*unknowns.batch_shape, *tail)
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        shown = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        wanted = [*unknowns.batch_shape, *(("m",) if name != "objective" else ())]
+        hint = ", such as (...).sum(-1)" if name == "objective" else ""
+        raise ShapeError(
+            f"the {name} returned {shown}; it must be "
+            f"{str(wanted).replace(chr(39), '')}, one row for each sample{hint}."
+        )
+    return value.reshape(unknowns.batch_size, *tail)
+
+
+def _bounds(
+    unknowns: Unknowns, like: Tensor, lower: Any, upper: Any
+) -> tuple[Tensor | None, Tensor | None]:
+    low = _bound(unknowns, "lower", lower, like)
+    high = _bound(unknowns, "upper", upper, like)
+    if low is not None and high is not None and bool((low > high).any()):
+        raise ParameterError(
+            f"lower lies above upper, by up to {float((low - high).max()):.1e}; no "
+            "point is within both."
+        )
+    return low, high
+
+
+def _bound(unknowns: Unknowns, name: str, given: Any, like: Tensor) -> Tensor | None:
+    if given is None:
+        return None
+    try:
+        bound = unknowns.broadcast(given).to(like)
+    except ShapeError as error:
+        raise ShapeError(f"{name}: {error}") from None
+    if bool(bound.isnan().any()):
+        raise ParameterError(f"{name} holds NaN; give -inf or inf where none is meant.")
+    return bound
+
+
+def _refuse_transforms() -> None:
+    if hides_values():
+        raise TransformError(
+            "functional.minimize was called inside torch.func or torch.compile, which "
+            "cannot see the tensors that its functions close over. Call it outside; "
+            "give vmap's axis as one more batch axis of start."
+        )
+
+
+def _failure(found: Found, limit: float, batch: tuple[int, ...]) -> Exception:
+    def detail(i: int) -> str:
+        return (
+            f"KKT residual {float(found.residual[i]):.1e} against a tolerance of "
+            f"{limit:.1e}"
+        )
+
+    advice = dict.fromkeys(Status, _ADVICE)
+    return report("minimize", found.status, {}, batch, detail, advice)
