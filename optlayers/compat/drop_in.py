@@ -70,7 +70,8 @@ class CvxpyLayer(nn.Module):
             one for one in problem.variables() if one.id not in {v.id for v in primal}
         ]
         unknowns = _unreserved([*primal, *rest], "x")
-        declared = from_cvxpy(problem, names, unknowns, geometric=gp)
+        convex = None if gp else True
+        declared = from_cvxpy(problem, names, unknowns, geometric=gp, convex=convex)
         # Compiled here once, so that what is not convex is refused here.
         declared.template({}, None)
         self._order = tuple(names)

@@ -30,6 +30,7 @@ def from_cvxpy(
     variables: Given = None,
     *,
     geometric: bool = False,
+    convex: bool | None = None,
     name: str = "problem",
 ) -> Problem:
     """Make a declared problem of a cvxpy problem.
@@ -50,6 +51,8 @@ def from_cvxpy(
             all of them, in the order of positional arguments.
         variables: cvxpy variables by the name of the result; or a list of them.
         geometric: whether it is a geometric program, as in cvxpy's `solve(gp=True)`.
+        convex: True refuses a problem that is not convex; else one that is smooth is
+            solved for a local optimum.
         name: what the problem is called in messages and when printed.
 
     Raises:
@@ -79,7 +82,7 @@ def from_cvxpy(
         )
     caller = sys._getframe(1).f_globals.get("__name__", "__main__")
     body = CvxpyBody(problem, leaves, name, caller)
-    return Problem(declare(body, geometric=geometric))
+    return Problem(declare(body, convex=convex, geometric=geometric))
 
 
 class CvxpyBody:

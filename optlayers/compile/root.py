@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from optlayers.compile.boxes import box_of
 from optlayers.compile.promises import Promises
 from optlayers.compile.samples import Inputs, SampleFunction, Unknowns
 from optlayers.compile.staged_equations import written_out
@@ -53,7 +54,7 @@ class RootTemplate:
 
 def compile_root(declaration: Declaration) -> RootTemplate:
     """Compile a declaration that ends with `solve(...)`, of known sizes."""
-    fields, equations = written_out(declaration)
+    fields, equations, _ = written_out(declaration)
     names = [one.name for one in declaration.constraints if one.relation == "=="]
     unknowns = Unknowns.of(fields)
     maps = fixed_point_maps(equations, fields)
@@ -67,13 +68,14 @@ def compile_root(declaration: Declaration) -> RootTemplate:
         owners = [maps[name][1] for name in unknowns.shapes]
     evaluator = Evaluator(outputs, variables=unknowns.shapes)
     inputs = Inputs.of(outputs, evaluator, fields, declaration.captured)
+    box = box_of(fields)
     return RootTemplate(
         function=SampleFunction(evaluator, unknowns, inputs, sides),
         is_fixed_point=maps is not None,
         unknowns=unknowns,
-        start=_stacked(fields, [one.start for one in _variables(fields)], 0.0),
-        lower=_bounds(fields, [_lower(one) for one in _variables(fields)], -torch.inf),
-        upper=_bounds(fields, [_upper(one) for one in _variables(fields)], torch.inf),
+        start=box.start,
+        lower=box.lower,
+        upper=box.upper,
         row_names=_repeated(owners, sides),
         promises=Promises.of(declaration, outputs),
         parameter_shapes={
@@ -128,42 +130,6 @@ def _maps(equation: Constraint) -> list[tuple[str, Expression]]:
 
 def _variables(fields: Mapping[str, BoundField]) -> list[BoundField]:
     return [one for one in fields.values() if one.is_variable]
-
-
-def _lower(field: BoundField) -> float | Tensor | None:
-    if not field.nonneg or field.lower is None:
-        return 0.0 if field.nonneg else field.lower
-    return torch.as_tensor(field.lower, dtype=torch.float64).clamp(min=0.0)
-
-
-def _upper(field: BoundField) -> float | Tensor | None:
-    if not field.nonpos or field.upper is None:
-        return 0.0 if field.nonpos else field.upper
-    return torch.as_tensor(field.upper, dtype=torch.float64).clamp(max=0.0)
-
-
-def _bounds(
-    fields: Mapping[str, BoundField],
-    declared: Sequence[float | Tensor | None],
-    missing: float,
-) -> Tensor | None:
-    if all(one is None for one in declared):
-        return None
-    return _stacked(fields, declared, missing)
-
-
-def _stacked(
-    fields: Mapping[str, BoundField],
-    declared: Sequence[float | Tensor | None],
-    missing: float,
-) -> Tensor:
-    """One number for every unknown, float64 [n]."""
-    parts = []
-    for field, value in zip(_variables(fields), declared, strict=True):
-        filled = missing if value is None else value
-        part = torch.as_tensor(filled, dtype=torch.float64).cpu()
-        parts.append(part.expand(field.shape).reshape(-1))
-    return torch.cat(parts)
 
 
 def _why(equations: Sequence[str], size: int, is_fixed_point: bool) -> str:

@@ -22,30 +22,42 @@ Place = tuple[Expression, int | None]
 
 
 class WrittenOut(NamedTuple):
-    """Equations without stages, and the fields they are about.
+    """Constraints without stages, and the fields they are about.
 
     Attributes:
         fields: by name; those that had stages have them as their first axis.
-        equations: one for each stage of each.
+        equations: of relation "==" (or others that were asked for), one for each stage
+            of each, those of one constraint after another.
+        objective: what is optimized; zero of equations.
     """
 
     fields: Mapping[str, BoundField]
     equations: tuple[Constraint, ...]
+    objective: Expression
 
 
-def written_out(declaration: Declaration) -> WrittenOut:
-    """The equations of a declaration at all their stages."""
-    equations = [one for one in declaration.constraints if one.relation == "=="]
+def written_out(
+    declaration: Declaration, constraints: Sequence[Constraint] | None = None
+) -> WrittenOut:
+    """Constraints of a declaration at all their stages.
+
+    Args:
+        declaration: of known sizes.
+        constraints: which of its constraints; its equations if None.
+    """
+    if constraints is None:
+        constraints = [one for one in declaration.constraints if one.relation == "=="]
+    objective = declaration.objective
     if declaration.steps is None:
-        return WrittenOut(declaration.fields, tuple(equations))
+        return WrittenOut(declaration.fields, tuple(constraints), objective)
     fields = {name: _flat(one) for name, one in declaration.fields.items()}
     writer = _Writer(fields)
     found = [
         writer.equation(one, stage)
-        for one in equations
+        for one in constraints
         for stage in ([None] if one.stages is None else one.stages)
     ]
-    return WrittenOut(fields, tuple(found))
+    return WrittenOut(fields, tuple(found), writer.expression(objective))
 
 
 def _flat(field: BoundField) -> BoundField:
@@ -69,6 +81,10 @@ class _Writer:
         left = self._expression(_place(equation.left, stage))
         right = self._expression(_place(equation.right, stage))
         return replace(equation, name=name, left=left, right=right, stages=None)
+
+    def expression(self, unstaged: Expression) -> Expression:
+        """An expression that has no stages itself, of the variables of all stages."""
+        return self._expression(_place(unstaged, None))
 
     def _expression(self, wanted: Place) -> Expression:
         # A stack of our own: a loop in the body nests deeper than Python recurses.

@@ -1,11 +1,11 @@
 """What a call is given: any numbers, brought to tensors of one dtype and device."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from optlayers.errors import ParameterError
 
@@ -76,3 +76,15 @@ def _mixture(subject: str, tensors: Mapping[str, Tensor]) -> str:
         f"{subject}: parameters must share one dtype and device: {listed}. Convert "
         "with .to(...)."
     )
+
+
+def home_of(tensors: Sequence[Tensor], modules: Mapping[str, nn.Module]) -> Tensor:
+    """A tensor whose dtype and device are those of the call.
+
+    Args:
+        tensors: what the call is made of.
+        modules: whose parameters decide where there are no tensors.
+    """
+    parameters = (one for module in modules.values() for one in module.parameters())
+    first = next(iter([*tensors, *parameters]), None)
+    return torch.zeros((), dtype=torch.float64) if first is None else first

@@ -74,7 +74,7 @@ class Layer(nn.Module):
         self._prepare_routes()
         shapes = {name: tuple(self._read(name).shape) for name in self._bound}
         self.sizes = declared.infer_sizes(shapes, self.sizes)
-        if self._sizes_known() and self._classify()[0] in ROUTES:
+        if self._sizes_known() and self._has_route():
             self._route(self.sizes).prepare(self.options)
 
     # ---- what a user reads -------------------------------------------------------
@@ -389,8 +389,8 @@ class Layer(nn.Module):
             if declared.convex:
                 raise
             raise SolverRefused(
-                f"{declared.name} is not convex, and this version has solvers for "
-                f"convex problems and systems of equations only.\n  {reason}"
+                f"{declared.name} is not convex, and cannot be solved as a smooth "
+                f"problem.\n  {reason}"
             ) from None
         # Tracing may have met what reading the code had not.
         self._capture()
@@ -403,6 +403,16 @@ class Layer(nn.Module):
                 f"{self.problem.__name__}: the kind is known once {missing} is; give "
                 "sizes to layer(...)."
             )
+
+    def _has_route(self) -> bool:
+        """Whether a call finds a solver, or is refused."""
+        if self._classify()[0] not in ROUTES:
+            return False
+        try:
+            self.problem.template(self.sizes, self.steps)
+        except NotConvex:
+            return False
+        return True
 
     def _classify(self) -> tuple[Kind, str]:
         self._check_sizes_known()

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from optlayers.compile.convex import compile_convex
 from optlayers.compile.geometric.compile import compile_geometric
+from optlayers.compile.minimize import compile_minimize
 from optlayers.compile.missing_signs import warn_of_missing_signs
 from optlayers.compile.ode import compile_ode
 from optlayers.compile.root import compile_root
@@ -20,6 +21,7 @@ from optlayers.layers.explanation.build import explain
 from optlayers.layers.layer import Layer
 from optlayers.layers.result import Result
 from optlayers.layers.routes import Template
+from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.problem import DeclaredProblem, declare
 
 # What compiles a declaration that optimizes nothing, by its verb.
@@ -94,7 +96,8 @@ class Problem:
         """The compiled declaration at these sizes.
 
         Raises:
-            NotConvex: the declaration is not convex, with the reason.
+            NotConvex: the declaration is not convex, with the reason, and must be so
+                or is not smooth either.
         """
         key = (tuple(sorted(sizes.items())), steps)
         with self._lock:
@@ -113,9 +116,17 @@ class Problem:
         try:
             return compiler(declaration)
         except NotConvex as reason:
-            if self.declared.convex is None and not self.declared.geometric:
-                if not self._is_warned:
-                    self._is_warned = warn_of_missing_signs(declaration)
+            if self.declared.convex or self.declared.geometric:
+                return reason
+            if self.declared.convex is None and not self._is_warned:
+                self._is_warned = warn_of_missing_signs(declaration)
+            return self._not_convex(declaration, str(reason))
+
+    def _not_convex(self, declaration: Declaration, why: str) -> Template | NotConvex:
+        """What a declaration becomes that is not convex, and may be so."""
+        try:
+            return compile_minimize(declaration, why)
+        except NotConvex as reason:
             return reason
 
     def __str__(self) -> str:

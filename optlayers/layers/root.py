@@ -5,7 +5,7 @@ options, are made at their first use and kept.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from optlayers.batching import align, restore
 from optlayers.compile.checks import checked_ndims
 from optlayers.compile.root import RootTemplate
-from optlayers.errors import NotSupported, ParameterError
+from optlayers.errors import NotSupported
 from optlayers.functional.differentiate_root import differentiable_root
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.plans import accepted_solver
 from optlayers.functional.root_choices import TOLERANCES
 from optlayers.functional.root_gradients import check_solver
+from optlayers.layers.given import home_of
+from optlayers.layers.precision import possible_precisions, search_precision
 from optlayers.layers.result import Result
 from optlayers.programs.root import RootProgram
 from optlayers.solvers.root.plan import RootPlan
@@ -60,8 +62,8 @@ class RootRoute:
         aligned, batch_shape = align(parameters, self.ndims)
         modules = reads.modules(captured)
         tensors = reads.tensors(aligned, captured)
-        like = _home([*aligned.values(), *tensors, *_tensors(modules)])
-        dtype = self._precision(reads.dtypes(modules))
+        like = home_of([*aligned.values(), *tensors], modules)
+        dtype = search_precision(self.subject, reads.dtypes(modules))
         inputs = [one.to(dtype=dtype, device=like.device) for one in tensors]
         start = template.start.to(dtype=dtype, device=like.device)
         solved = differentiable_root(
@@ -96,9 +98,7 @@ class RootRoute:
 
     def prepare(self, options: SolveOptions) -> None:
         """Choose the solver ahead of the first call, which may be a traced one."""
-        reads = self.template.function.inputs
-        keeps_precision = reads.module_names or reads.within_functions
-        for dtype in TOLERANCES if keeps_precision else (torch.float64,):
+        for dtype in possible_precisions(self.template.function.inputs):
             self._plan(options, dtype)
 
     def empty_program(self) -> RootProgram:
@@ -111,25 +111,6 @@ class RootRoute:
             torch.zeros_like if template.is_fixed_point else None,
             template.lower,
             template.upper,
-        )
-
-    def _precision(self, dtypes: Mapping[str, torch.dtype]) -> torch.dtype:
-        """The precision of a search, given what is called in its own, by name.
-
-        Raises:
-            ParameterError: there are several, or it is none to search in.
-        """
-        # A module is called in its own precision; all else gains from double.
-        found = set(dtypes.values())
-        if not found:
-            return torch.float64
-        if len(found) == 1 and found <= set(TOLERANCES):
-            return found.pop()
-        listed = ", ".join(f"{name} is {one}" for name, one in dtypes.items())
-        raise ParameterError(
-            f"{self.subject}: {listed}; modules are called in their own precision, "
-            "and one search runs in one, float32 or float64. Convert with .double() "
-            "or .float()."
         )
 
     def _plan(self, options: SolveOptions, dtype: torch.dtype) -> RootPlan:
@@ -160,12 +141,3 @@ class RootRoute:
             lower=template.lower,
             upper=template.upper,
         )
-
-
-def _tensors(modules: Mapping[str, nn.Module]) -> list[Tensor]:
-    return [one for module in modules.values() for one in module.parameters()]
-
-
-def _home(tensors: Sequence[Tensor]) -> Tensor:
-    """A tensor whose dtype and device are those of the call."""
-    return tensors[0] if tensors else torch.zeros((), dtype=torch.float64)

@@ -5,17 +5,19 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from optlayers.compile.minimize import MinimizeTemplate
 from optlayers.compile.ode import OdeTemplate
 from optlayers.compile.root import RootTemplate
 from optlayers.compile.template import ConvexTemplate
 from optlayers.functional.options import SolveOptions
 from optlayers.interfaces import Kind, Program
 from optlayers.layers.convex import ConvexRoute
+from optlayers.layers.minimize import MinimizeRoute
 from optlayers.layers.ode import OdeRoute
 from optlayers.layers.result import Result
 from optlayers.layers.root import RootRoute
 
-Template = ConvexTemplate | RootTemplate | OdeTemplate
+Template = ConvexTemplate | RootTemplate | MinimizeTemplate | OdeTemplate
 
 
 class Route(Protocol):
@@ -51,6 +53,7 @@ ROUTES: Mapping[Kind, Callable[[Any, str], Route]] = {
     Kind.CONVEX: ConvexRoute,
     Kind.ROOT: RootRoute,
     Kind.ODE: OdeRoute,
+    Kind.MINIMIZE: MinimizeRoute,
 }
 
 

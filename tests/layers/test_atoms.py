@@ -55,7 +55,7 @@ def test_every_atom_has_a_problem():
 
 @pytest.mark.parametrize("name", sorted(GEOMETRIC))
 def test_atoms_of_geometric_programs_are_refused_elsewhere_with_a_word(name):
-    @ol.problem
+    @ol.problem(convex=True)
     def program(X=Variable("2 2", nonneg=True)):
         more = {"diff_pos": (X,), "resolvent": (3.0,)}.get(name, ())
         arguments = (np.ones((2, 2)), X) if name == "gmatmul" else (X, *more)
