@@ -113,7 +113,7 @@ def test_events_and_stops_may_meet():
     event = Event(lambda time, state: state[:, 0] - 1, terminal=False)
 
     def field(time, state):
-        return torch.where(time < 1, 1.0, 3.0)[:, None].expand_as(state)
+        return torch.where(time < 1, 1.0, 3.0).to(state)[:, None].expand_as(state)
 
     program = InitialValueProgram(
         field, torch.zeros(1, 1, dtype=torch.float64),
