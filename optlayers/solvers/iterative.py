@@ -104,7 +104,7 @@ def size_of(residual: Tensor) -> Tensor:
     """The largest entry of each row, [B, n] -> [B]; inf where one is not finite."""
     if residual.shape[1] == 0:
         return residual.new_zeros(residual.shape[0])
-    return residual.abs().amax(1).nan_to_num(torch.inf, torch.inf)
+    return residual.abs().amax(1).nan_to_num(nan=torch.inf)
 
 
 def _kept(
