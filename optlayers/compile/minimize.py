@@ -87,7 +87,7 @@ def compile_minimize(declaration: Declaration, why: str) -> MinimizeTemplate:
     """
     rough = roughness(declaration)
     if rough:
-        raise NotConvex(f"{why}\n  As a problem that is not convex: {rough}")
+        raise NotConvex(f"{why}\n  As a smooth problem: {rough}")
     stated = [one for one in declaration.constraints if not _is_bound(declaration, one)]
     equal = [one for one in stated if one.relation == "=="]
     unequal = [one for one in stated if one.relation == "<="]

@@ -4,14 +4,14 @@ solver, gradient, order, on_failure, tolerance, warm_start.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from numbers import Real
 from typing import Any, get_args
 
 from optlayers.errors import NotSupported, ParameterError, UnknownOption
 from optlayers.implicit.linearizations import APPROXIMATE, LINEARIZATIONS
-from optlayers.interfaces import Kind
+from optlayers.interfaces import Kind, Solver
 from optlayers.solvers.plan import OnFailure
 
 # Which ways of differentiating each kind has; "exact" is everybody's.
@@ -36,6 +36,7 @@ FIRST_ORDER: Mapping[str, str] = {
     **dict.fromkeys(APPROXIMATE, "is approximate and "),
 }
 ON_FAILURE = get_args(OnFailure)
+_KINDS = frozenset(one.value for one in Kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,8 @@ class SolveOptions:
     """How to solve, how to differentiate, and what to do when a sample fails.
 
     Attributes:
-        solver: a registered name, "auto", or a solver instance.
+        solver: a registered name, also behind that of its kind ("minimize.newton"),
+            "auto", or a solver instance.
         gradient: "exact" (implicit function theorem), or another of the kind's:
             "diffcp" (a parity reference) of convex programs; "dense", "gmres",
             "bicgstab", "normal_cg", "least_squares", "neumann", "one_step", "unrolled"
@@ -54,6 +56,8 @@ class SolveOptions:
         tolerance: residual that counts as solved, relative for convex programs; None
             takes the default of the kind.
         warm_start: reserved; must be None in this version.
+        asked: the kind of problem that `solver` names, not an option of its own; None
+            if it names none.
 
     Raises:
         ParameterError: a value outside its range, with the values that exist.
@@ -66,8 +70,10 @@ class SolveOptions:
     on_failure: OnFailure = "raise"
     tolerance: float | None = None
     warm_start: Any = None
+    asked: Kind | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "asked", kind_asked(self.solver))
         if self.gradient not in _all_gradients():
             raise ParameterError(_no_gradient(self.gradient))
         _one_of("on_failure", self.on_failure, ON_FAILURE)
@@ -110,7 +116,19 @@ class SolveOptions:
         return SolveOptions(**(present | changes))
 
 
-OPTION_NAMES = tuple(field.name for field in fields(SolveOptions))
+OPTION_NAMES = tuple(one.name for one in fields(SolveOptions) if one.init)
+
+
+def kind_asked(solver: object) -> Kind | None:
+    """The kind of problem that a choice of solver names, or None.
+
+    Args:
+        solver: the option: a name, "kind.name" or an instance.
+    """
+    if isinstance(solver, str):
+        kind, dot, _ = solver.partition(".")
+        return Kind(kind) if dot and kind in _KINDS else None
+    return solver.kind if isinstance(solver, Solver) else None
 
 
 def check_gradient(gradient: str, kind: Kind) -> None:

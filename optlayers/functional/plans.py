@@ -5,7 +5,7 @@ from typing import Any
 
 from optlayers import registry
 from optlayers.errors import ParameterError, SolverRefused
-from optlayers.functional.options import SolveOptions
+from optlayers.functional.options import SolveOptions, kind_asked
 from optlayers.interfaces import Program, Solver
 from optlayers.programs.cone_program import ConeProgram
 from optlayers.solvers.certify import DEFAULT_TOLERANCE
@@ -68,6 +68,7 @@ def solver_choices(program: Program, wanted: Any) -> tuple[SolverChoice, ...]:
         UnknownName: no solver has that name.
     """
     kind = program.kind.value
+    wanted = _within(kind, wanted)
     # Of some kinds a solver of that name is registered, which chooses for itself.
     if wanted == "auto" and wanted not in registry.names(kind):
         verdicts = registry.verdicts(program)
@@ -77,7 +78,7 @@ def solver_choices(program: Program, wanted: Any) -> tuple[SolverChoice, ...]:
 
 
 def _solvers(program: ConeProgram, wanted: Any) -> tuple[Solver, ...]:
-    if wanted == "auto":
+    if _within(program.kind.value, wanted) == "auto":
         return registry.ranked(program)
     return (accepted_solver(program, wanted),)
 
@@ -105,8 +106,11 @@ def accepted_solver(program: Program, wanted: Any, **made_with: Any) -> Solver:
 def _asked_for(program: Program, wanted: Any, **made_with: Any) -> tuple[Solver, str]:
     """The solver of a name, or the instance given; and what it is called."""
     kind = program.kind.value
-    solver = wanted
+    solver = wanted = _within(kind, wanted)
     if isinstance(wanted, str):
+        other = kind_asked(wanted)
+        if other is not None:
+            raise SolverRefused(_other_kind(wanted, other.value, kind))
         solver = registry.create(kind, wanted, **made_with)
     if not isinstance(solver, Solver):
         raise ParameterError(
@@ -114,8 +118,17 @@ def _asked_for(program: Program, wanted: Any, **made_with: Any) -> tuple[Solver,
             '"auto", or a solver instance.'
         )
     if solver.kind != program.kind:
-        raise SolverRefused(
-            f"solver={wanted!r} solves {solver.kind.value} programs, this one is "
-            f"{kind}; choose among {', '.join(registry.names(kind))}."
-        )
+        raise SolverRefused(_other_kind(wanted, solver.kind.value, kind))
     return solver, wanted if isinstance(wanted, str) else type(solver).__name__
+
+
+def _within(kind: str, wanted: Any) -> Any:
+    """The option `solver` without the name of this kind in front."""
+    return wanted.removeprefix(f"{kind}.") if isinstance(wanted, str) else wanted
+
+
+def _other_kind(wanted: object, its: str, kind: str) -> str:
+    return (
+        f"solver={wanted!r} solves {its} programs, this one is {kind}; choose among "
+        f"{', '.join(registry.names(kind))}."
+    )

@@ -75,7 +75,7 @@ class Layer(nn.Module):
         shapes = {name: tuple(self._read(name).shape) for name in self._bound}
         self.sizes = declared.infer_sizes(shapes, self.sizes)
         if self._sizes_known() and self._has_route():
-            self._route(self.sizes).prepare(self.options)
+            self._route(self.sizes, self.options.asked).prepare(self.options)
 
     # ---- what a user reads -------------------------------------------------------
 
@@ -127,8 +127,9 @@ class Layer(nn.Module):
         parameters = self._collect(values, named)
         if torch.compiler.is_compiling():
             self._ready(self._shapes_of(parameters), **options)
-        route = self._route_for(parameters)
-        return route(parameters, self._met(), self.options.replace(**options))
+        chosen = self.options.replace(**options)
+        route = self._route_for(parameters, chosen)
+        return route(parameters, self._met(), chosen)
 
     def compiled(self, *values: Any, **named: Any) -> Compiled:
         """The cone programs that a call with these parameters solves.
@@ -140,7 +141,8 @@ class Layer(nn.Module):
             **named: parameters by name, as in the call.
         """
         parameters = self._collect(values, named)
-        return self._route_for(parameters).compiled(parameters, self._met())
+        route = self._route_for(parameters, self.options)
+        return route.compiled(parameters, self._met())
 
     def to_cvxpy(self, *values: Any, **named: Any) -> Any:
         """The declared problem at these parameter values as a plain `cvxpy.Problem`.
@@ -329,10 +331,10 @@ class Layer(nn.Module):
         tensors = unified(self.problem.__name__, tensors, weak, arrays)
         return tensors | {outside(name): value for name, value in off_pattern.items()}
 
-    def _route_for(self, parameters: dict[str, Tensor]) -> Route:
+    def _route_for(self, parameters: dict[str, Tensor], options: SolveOptions) -> Route:
         shapes = self._shapes_of(parameters)
-        route = self._routes.get(tuple(shapes.items()))
-        return self._find_route(shapes) if route is None else route
+        route = self._routes.get((options.asked, *shapes.items()))
+        return self._find_route(shapes, options.asked) if route is None else route
 
     def _shapes_of(self, parameters: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
         declared = self.problem.declared
@@ -353,9 +355,12 @@ class Layer(nn.Module):
     @torch.compiler.assume_constant_result
     def _ready(self, shapes: dict[str, tuple[int, ...]], **options: Any) -> None:
         """Make what a traced call needs; dynamo runs this as it is, at trace time."""
-        self._find_route(shapes).prepare(self.options.replace(**options))
+        chosen = self.options.replace(**options)
+        self._find_route(shapes, chosen.asked).prepare(chosen)
 
-    def _find_route(self, shapes: dict[str, tuple[int, ...]]) -> Route:
+    def _find_route(
+        self, shapes: dict[str, tuple[int, ...]], asked: Kind | None
+    ) -> Route:
         sizes = self.problem.declared.infer_sizes(shapes, self.sizes)
         empty = [f"{name}={size}" for name, size in sizes.items() if size < 1]
         if empty:
@@ -370,21 +375,22 @@ class Layer(nn.Module):
                 f"{', '.join(missing)}; give it, as in "
                 f"{self.problem.__name__}.layer({missing[0]}=3)."
             )
-        route = self._routes[tuple(shapes.items())] = self._route(sizes)
+        route = self._route(sizes, asked)
+        self._routes[(asked, *shapes.items())] = route
         return route
 
-    def _route(self, sizes: Mapping[str, int]) -> Route:
-        key = tuple(sorted(sizes.items()))
+    def _route(self, sizes: Mapping[str, int], asked: Kind | None) -> Route:
+        key = (asked, *sorted(sizes.items()))
         route = self._routes.get(key)
         if route is not None:
             return route
         with self._lock:
-            return self._routes.setdefault(key, self._make_route(sizes))
+            return self._routes.setdefault(key, self._make_route(sizes, asked))
 
-    def _make_route(self, sizes: Mapping[str, int]) -> Route:
+    def _make_route(self, sizes: Mapping[str, int], asked: Kind | None) -> Route:
         declared = self.problem.declared
         try:
-            template = self.problem.template(sizes, self.steps)
+            template = self.problem.template(sizes, self.steps, asked)
         except NotConvex as reason:
             if declared.convex:
                 raise
@@ -409,7 +415,7 @@ class Layer(nn.Module):
         if self._classify()[0] not in ROUTES:
             return False
         try:
-            self.problem.template(self.sizes, self.steps)
+            self.problem.template(self.sizes, self.steps, self.options.asked)
         except NotConvex:
             return False
         return True
@@ -417,7 +423,7 @@ class Layer(nn.Module):
     def _classify(self) -> tuple[Kind, str]:
         self._check_sizes_known()
         try:
-            template = self.problem.template(self.sizes, self.steps)
+            template = self.problem.template(self.sizes, self.steps, self.options.asked)
         except NotConvex as reason:
             if self.problem.declared.convex:
                 raise

@@ -81,14 +81,14 @@ class MinimizeRoute:
         return self._named(solved, batch_shape, like.dtype)
 
     def compiled(self, parameters: Mapping[str, Tensor], captured: Captured) -> None:
-        """There are no cone programs of a problem that is not convex.
+        """There are no cone programs of a problem that is not solved as a convex one.
 
         Raises:
             NotSupported: always.
         """
         raise NotSupported(
-            f"{self.subject} is not convex, so it is compiled to no cone program; call "
-            "the layer, or compare with functional.minimize."
+            f"{self.subject} is solved as one that is not convex, so it is compiled to "
+            "no cone program; call the layer, or compare with functional.minimize."
         )
 
     def prepare(self, options: SolveOptions) -> None:

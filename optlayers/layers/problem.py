@@ -14,8 +14,10 @@ from optlayers.compile.minimize import compile_minimize
 from optlayers.compile.missing_signs import warn_of_missing_signs
 from optlayers.compile.ode import compile_ode
 from optlayers.compile.root import compile_root
-from optlayers.errors import NotConvex
+from optlayers.compile.template import ConvexTemplate
+from optlayers.errors import NotConvex, SolverRefused
 from optlayers.functional.options import SolveOptions
+from optlayers.interfaces import Kind
 from optlayers.layers.explanation import Explanation
 from optlayers.layers.explanation.build import explain
 from optlayers.layers.layer import Layer
@@ -26,6 +28,13 @@ from optlayers.modeling.problem import DeclaredProblem, declare
 
 # What compiles a declaration that optimizes nothing, by its verb.
 COMPILERS = {"solve": compile_root, "integrate": compile_ode}
+
+
+# Why a convex problem is solved as a smooth one.
+ASKED_FOR = (
+    "asked for: the solver takes smooth problems, convex or not (by itself the "
+    "declaration is convex)"
+)
 
 
 class Problem:
@@ -92,18 +101,36 @@ class Problem:
         steps = sizes.pop("steps", None)
         return explain(self, sizes, steps, SolveOptions())
 
-    def template(self, sizes: Mapping[str, int], steps: int | None) -> Template:
+    def template(
+        self, sizes: Mapping[str, int], steps: int | None, asked: Kind | None = None
+    ) -> Template:
         """The compiled declaration at these sizes.
+
+        Args:
+            sizes: size of every named dimension.
+            steps: number of steps, where there are stages.
+            asked: the kind of the solver asked for, if it has one: a convex problem is
+                then compiled as the smooth one that it may be, too.
 
         Raises:
             NotConvex: the declaration is not convex, with the reason, and must be so
                 or is not smooth either.
+            SolverRefused: it is convex, and `asked` takes smooth problems only.
         """
         key = (tuple(sorted(sizes.items())), steps)
         with self._lock:
             if key not in self._templates:
                 self._templates[key] = self._compile(sizes, steps)
             found = self._templates[key]
+            takes_other = asked is Kind.MINIMIZE and not self.declared.geometric
+            if takes_other and isinstance(found, ConvexTemplate):
+                key = (*key, asked)
+                if key not in self._templates:
+                    declaration = self.declared.trace(sizes, steps)
+                    self._templates[key] = self._not_convex(declaration, ASKED_FOR)
+                found = self._templates[key]
+                if isinstance(found, NotConvex):
+                    raise SolverRefused(f"{self.__name__}: {found}")
         if isinstance(found, NotConvex):
             raise found
         return found
@@ -123,7 +150,7 @@ class Problem:
             return self._not_convex(declaration, str(reason))
 
     def _not_convex(self, declaration: Declaration, why: str) -> Template | NotConvex:
-        """What a declaration becomes that is not convex, and may be so."""
+        """What a declaration becomes that is not solved as a convex one."""
         try:
             return compile_minimize(declaration, why)
         except NotConvex as reason:

@@ -43,7 +43,7 @@ def explain(
         shown = {"steps": declaration.steps, **shown}
     program, solvers = None, ()
     try:
-        template = problem.template(sizes, steps)
+        template = problem.template(sizes, steps, options.asked)
     except NotConvex as reason:
         kind, why = Kind.MINIMIZE, str(reason)
     else:
