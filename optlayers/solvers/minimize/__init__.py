@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from optlayers.solvers.lazy import first_named
 
 if TYPE_CHECKING:
-    from optlayers.solvers.minimize.augmented_lagrangian import AugmentedLagrangian
     from optlayers.solvers.minimize.auto import Auto
     from optlayers.solvers.minimize.gauss_newton import GaussNewton
     from optlayers.solvers.minimize.gradient_descent import GradientDescent
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from optlayers.solvers.minimize.sqp import Sqp
 
 __all__ = [
-    "AugmentedLagrangian",
     "Auto",
     "GaussNewton",
     "GradientDescent",
@@ -30,7 +28,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AugmentedLagrangian": "augmented_lagrangian",
     "Auto": "auto",
     "GaussNewton": "gauss_newton",
     "GradientDescent": "gradient_descent",
