@@ -84,4 +84,8 @@ BUILT_IN = (
         "optlayers.solvers.minimize.interior_point:InteriorPoint", 80,
     ),
     Entry("minimize", "sqp", "optlayers.solvers.minimize.sqp:Sqp", 90),
+    Entry(
+        "minimize", "augmented_lagrangian",
+        "optlayers.solvers.minimize.augmented_lagrangian:AugmentedLagrangian", 100,
+    ),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from optlayers.solvers.lazy import first_named
 
 if TYPE_CHECKING:
+    from optlayers.solvers.minimize.augmented_lagrangian import AugmentedLagrangian
     from optlayers.solvers.minimize.auto import Auto
     from optlayers.solvers.minimize.gauss_newton import GaussNewton
     from optlayers.solvers.minimize.gradient_descent import GradientDescent
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from optlayers.solvers.minimize.sqp import Sqp
 
 __all__ = [
+    "AugmentedLagrangian",
     "Auto",
     "GaussNewton",
     "GradientDescent",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AugmentedLagrangian": "augmented_lagrangian",
     "Auto": "auto",
     "GaussNewton": "gauss_newton",
     "GradientDescent": "gradient_descent",
