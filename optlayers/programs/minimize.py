@@ -53,14 +53,6 @@ class Bound(NamedTuple):
     is_finite: Tensor
     sign: float
 
-    def to(self, like: Tensor) -> "Bound":
-        """The same in the dtype of a tensor, on its device."""
-        device = like.device
-        return Bound(
-            self.columns.to(device), self.limit.to(like), self.is_finite.to(device),
-            self.sign,
-        )  # fmt: skip
-
 
 @dataclass(frozen=True, eq=False)
 class MinimizeProgram:
@@ -75,8 +67,10 @@ class MinimizeProgram:
         equality_count: me.
         inequality_count: mi.
         lower, upper: bounds, [n] or [B, n]; infinite entries stand for none.
-        residuals: [B, n] -> [B, k], if the objective is the sum of their squares.
-        sides: `bounds` of lower and upper, where they have been looked up before.
+        residuals: r, [B, n] -> [B, k], if the objective is the sum of their squares, or
+            of a loss of each.
+        loss: phi, [B, k] -> [B, k], each entry a function of its own residual alone, if
+            the objective is the sum of phi(r); None where it is that of the squares.
     """
 
     objective: BatchFunction
@@ -89,17 +83,16 @@ class MinimizeProgram:
     lower: Tensor | None = None
     upper: Tensor | None = None
     residuals: BatchFunction | None = None
-    sides: tuple[Bound, ...] | None = None
+    loss: BatchFunction | None = None
     kind: ClassVar[Kind] = Kind.MINIMIZE
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[Bound, ...]:
         """The sides on which some unknown is bounded, lower before upper."""
-        return self._found_bounds if self.sides is None else self.sides
-
-    @cached_property
-    def _found_bounds(self) -> tuple[Bound, ...]:
-        return bounds_of(self.lower, self.upper)
+        sides = ((self.lower, -1.0), (self.upper, 1.0))
+        with torch.inference_mode(False):
+            made = [_side(limit, sign) for limit, sign in sides if limit is not None]
+        return tuple(side for side in made if len(side.columns))
 
     @property
     def row_count(self) -> int:
@@ -254,11 +247,16 @@ class MinimizeProgram:
         corner = [Jr, Jr.new_zeros(len(x), m, me), torch.diag_embed(D - 1)]
         return torch.cat([top, middle, torch.cat(corner, 2)], 1)
 
-    def violation(self, point: Tensor) -> Tensor:
+    def violation(self, point: Tensor, own_terms: Tensor | None = None) -> Tensor:
         """The largest entry of F(z), relative, [B]; inf where one, or f, is not finite.
 
         An entry of the gradient counts relative to the terms it is the sum of where
         these are above 1, an entry of r + s to s; h counts as it is.
+
+        Args:
+            point: z, [B, n + me + m].
+            own_terms: how large the terms of grad f itself are, where it is known of
+                what it is the sum, [B, n].
         """
         with recording():
             x, y, lam, s = self.split(leaf(point).detach())
@@ -267,6 +265,8 @@ class MinimizeProgram:
         slope, own = found.slope.detach(), found.gradient.detach()
         terms = torch.maximum(own.abs(), (slope - own).abs())
         largest = terms.amax(1, keepdim=True).clamp_min(1) if terms.numel() else 1
+        if own_terms is not None:
+            largest = torch.maximum(own_terms, torch.as_tensor(largest).to(own_terms))
         rows = (found.rows.detach() + s) / s.clamp_min(1)
         every = torch.cat([slope / largest, found.equality.detach(), rows], 1).abs()
         worst = every.amax(1) if every.shape[1] else every.new_zeros(len(every))
@@ -355,19 +355,6 @@ def leaf(x: Tensor) -> Tensor:
     """The same numbers as a variable to differentiate in; inside `recording`."""
     x = x.clone() if x.is_inference() else x.detach()
     return x.requires_grad_()
-
-
-def bounds_of(lower: Tensor | None, upper: Tensor | None) -> tuple[Bound, ...]:
-    """The sides on which some unknown is bounded, lower before upper.
-
-    Args:
-        lower: [n] or [B, n]; infinite entries stand for none.
-        upper: likewise.
-    """
-    with torch.inference_mode(False):
-        pairs = ((lower, -1.0), (upper, 1.0))
-        made = [_side(limit, sign) for limit, sign in pairs if limit is not None]
-    return tuple(side for side in made if len(side.columns))
 
 
 def _side(limit: Tensor, sign: float) -> Bound:

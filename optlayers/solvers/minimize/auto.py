@@ -79,14 +79,14 @@ class Auto:
 
     def _attempts(self, program: MinimizeProgram) -> Iterator[Solver]:
         limits = self._limits()
+        if program.residuals is not None:
+            yield LevenbergMarquardt(**limits)
         if program.is_constrained:
             known = registry.names(Kind.MINIMIZE.value)
             for name in CONSTRAINED:
                 if name in known:
                     yield registry.create(Kind.MINIMIZE.value, name, **limits)
             return
-        if program.residuals is not None:
-            yield LevenbergMarquardt(**limits)
         if program.size <= DENSE_SIZE:
             yield Newton(**limits)
             yield Lbfgs(**limits)

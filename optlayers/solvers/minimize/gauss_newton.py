@@ -1,6 +1,6 @@
-"""Gauss-Newton for sums of squares: the linear least-squares step, shortened to fall.
+"""Gauss-Newton for sums of squares or losses: least-squares steps, shortened to fall.
 
-The step d makes |r(x) + J d| least, the shortest such where J loses rank. Source:
+The step d makes |A d + b| least, the shortest such where A loses rank. Source:
 J. Nocedal, S. Wright, Numerical Optimization (2006), section 10.3.
 """
 
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from optlayers.interfaces import Kind
 from optlayers.programs.minimize import MinimizeProgram
+from optlayers.programs.squares import local_model
 from optlayers.solution import Solution
 from optlayers.solvers.iterative import Outcome
-from optlayers.solvers.minimize.levenberg_marquardt import linearized
 from optlayers.solvers.minimize.options import (
     chosen,
     dot,
     fault_of,
+    refuse_constraints,
     refuse_without_residuals,
     rounding_of,
     slope_size,
@@ -38,16 +39,18 @@ class GaussState(NamedTuple):
 
     Attributes:
         point: x, [B, n].
-        residual: r(x), [B, k].
-        jacobian: J = dr/dx, [B, k, n].
+        value: f(x), [B].
+        right: b of the `LocalModel` there, [B, k].
+        matrix: A, [B, k, n].
         move: the full step, [B, n].
         share: the part of it to try next, [B].
         stalled: whether no part of it falls, bool [B].
     """
 
     point: Tensor
-    residual: Tensor
-    jacobian: Tensor
+    value: Tensor
+    right: Tensor
+    matrix: Tensor
     move: Tensor
     share: Tensor
     stalled: Tensor
@@ -59,7 +62,8 @@ class GaussNewton:
 
     Attributes:
         max_steps: most trial steps, accepted or not.
-        tolerance: largest entry of the gradient 2 J'r that counts as zero.
+        tolerance: largest entry of the gradient that counts as zero, relative to the
+            terms it is the sum of where these are above 1.
 
     Raises:
         ParameterError: an option out of its range.
@@ -73,58 +77,61 @@ class GaussNewton:
         check_options(self)
 
     def refuses(self, program: MinimizeProgram) -> str | None:
-        """Objectives that are no sums of squares; constraints and bounds."""
-        return refuse_without_residuals(program)
+        """Objectives that are no sums of squares or losses; constraints and bounds."""
+        return refuse_without_residuals(program) or refuse_constraints(program)
 
     def solve(self, program: MinimizeProgram, start: Tensor | None = None) -> Solution:
         """Solve every sample; failures are statuses."""
         return solved_by(self, program, start)
 
     def init(self, program: MinimizeProgram, start: Tensor) -> GaussState:
-        """Residuals, their Jacobian and the first step."""
-        residual, jacobian = linearized(program, start)
+        """The local model and the first step."""
         share = start.new_ones(len(start))
         stalled = torch.zeros_like(share, dtype=torch.bool)
-        move = _least_squares(jacobian, residual)
-        return GaussState(start, residual, jacobian, move, share, stalled)
+        return _state(program, start, share, stalled)
 
     def step(
         self, program: MinimizeProgram, state: GaussState, active: Tensor
     ) -> GaussState:
         """One trial of a share of the step; a new step if any sample accepts it."""
         trial = state.point + state.share.unsqueeze(1) * state.move
-        residual, jacobian = linearized(program, trial)
-        accepted = active & _falls(state, residual, jacobian)
+        new = _state(program, trial, torch.ones_like(state.share), state.stalled)
+        accepted = active & _falls(state, new)
         share = torch.where(accepted, 1.0, state.share / 2)
         stalled = active & ~accepted & (share < SMALLEST_SHARE)
-        state = state._replace(share=share, stalled=stalled)
-        if not accepted.any():
-            return state
-        move = _least_squares(jacobian, residual)
-        new = GaussState(trial, residual, jacobian, move, share, stalled)
         merged = (chosen(accepted, a, b) for a, b in zip(new, state, strict=True))
-        return GaussState(*merged)
+        return GaussState(*merged)._replace(share=share, stalled=stalled)
 
     def outcome(self, state: GaussState) -> Outcome:
         """The last accepted point."""
-        value = state.residual.square().sum(1)
-        size = slope_size(value, 2 * times(state.jacobian.mT, state.residual))
-        return Outcome(state.point, size, fault_of(value, state.stalled))
+        slope = 2 * times(state.matrix.mT, state.right)
+        terms = 2 * times(state.matrix.mT.abs(), state.right.abs()).clamp_min(0.5)
+        size = slope_size(state.value, slope / terms)
+        return Outcome(state.point, size, fault_of(state.value, state.stalled))
 
 
-def _falls(state: GaussState, residual: Tensor, jacobian: Tensor) -> Tensor:
-    """Whether |r|^2 falls enough, or within rounding its gradient, bool [B]."""
-    before, after = state.residual.square().sum(1), residual.square().sum(1)
-    old, new = times(state.jacobian.mT, state.residual), times(jacobian.mT, residual)
-    slope = 2 * dot(old, state.move)
-    is_enough = after <= before + ARMIJO * state.share * slope
-    is_blurred = (after - before).abs() <= rounding_of(before)
-    is_enough = torch.where(is_blurred, new.norm(dim=1) < old.norm(dim=1), is_enough)
-    return is_enough & after.isfinite() & jacobian.isfinite().all(2).all(1)
+def _state(
+    program: MinimizeProgram, point: Tensor, share: Tensor, stalled: Tensor
+) -> GaussState:
+    found = local_model(program, point)
+    move = _least_squares(found.matrix, found.right)
+    return GaussState(
+        point, found.value, found.right, found.matrix, move, share, stalled
+    )
+
+
+def _falls(old: GaussState, new: GaussState) -> Tensor:
+    """Whether f falls enough, or within rounding its gradient, bool [B]."""
+    before, after = times(old.matrix.mT, old.right), times(new.matrix.mT, new.right)
+    bound = old.value + ARMIJO * old.share * 2 * dot(before, old.move)
+    is_blurred = (new.value - old.value).abs() <= rounding_of(old.value)
+    is_shorter = after.norm(dim=1) < before.norm(dim=1)
+    is_enough = torch.where(is_blurred, is_shorter, new.value <= bound)
+    return is_enough & new.value.isfinite() & new.matrix.isfinite().all(2).all(1)
 
 
 def _least_squares(jacobian: Tensor, residual: Tensor) -> Tensor:
-    """The shortest d with least |r + J d|, [B, n]; zero where J is not finite."""
+    """The shortest d with least |A d + b|, [B, n]; zero where J is not finite."""
     lost = ~jacobian.isfinite().all(2).all(1) | ~residual.isfinite().all(1)
     jacobian = jacobian.masked_fill(lost.view(-1, 1, 1), 0.0)
     residual = residual.masked_fill(lost.unsqueeze(1), 0.0)

@@ -40,10 +40,12 @@ def refuse_constraints(program: MinimizeProgram) -> str | None:
 
 
 def refuse_without_residuals(program: MinimizeProgram) -> str | None:
-    """The refusal of methods for unconstrained sums of squares."""
+    """The refusal of methods for sums of squares within bounds."""
     if program.residuals is None:
         return "minimizes sums of squares, and the program names no residuals."
-    return refuse_constraints(program)
+    if program.equality_count or program.inequality_count:
+        return "takes no constraints but bounds; use interior_point."
+    return None
 
 
 def solved_by(method: Any, program: MinimizeProgram, start: Tensor | None) -> Solution:

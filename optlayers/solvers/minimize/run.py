@@ -11,6 +11,7 @@ from torch import Tensor
 
 from optlayers.interfaces import Solver
 from optlayers.programs.minimize import MinimizeProgram
+from optlayers.programs.squares import slope_terms
 from optlayers.solution import Status
 
 
@@ -57,6 +58,9 @@ def certified(
     lam = duals["inequalities"].detach().clamp_min(0)
     point = program.point_at(x, y, lam)
     residual = program.violation(point)
+    if program.residuals is not None and bool((residual > tolerance).any()):
+        terms = slope_terms(program, x)
+        residual = torch.minimum(residual, program.violation(point, terms))
     claimed = found.status == Status.SOLVED
     status = torch.where(claimed, int(Status.STALLED), found.status)
     status = torch.where(residual <= tolerance, int(Status.SOLVED), status)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from optlayers import registry
-from optlayers.solution import Status
+from optlayers.programs.squares import slope_terms
 from tests.solvers.minimize.more_garbow_hillstrom import PROBLEMS, Problem
 
 # The printed minima have six digits; sums of squares near zero are below the square of
@@ -15,9 +15,12 @@ HARD = {
     "newton": {MEYER, "powell_badly_scaled"},
     "newton_cg": {MEYER},
     "lbfgs": {MEYER},
-    "levenberg_marquardt": {MEYER, "brown_dennis"},
-    "auto": {MEYER},
+    # Large residuals, of which it knows the slopes alone.
+    "levenberg_marquardt": {"brown_dennis"},
+    "auto": set(),
 }
+# Their gradient counts relative to the terms that it is the sum of.
+FOR_SQUARES = ("levenberg_marquardt", "auto")
 # Their many steps take a few seconds.
 CHEAP_STEPS = ("lbfgs", "newton_cg")
 
@@ -41,19 +44,13 @@ def test_a_method_finds_the_printed_minima(solver):
     for problem in PROBLEMS:
         program = problem.program()
         found = registry.create("minimize", solver).solve(program, problem.starts())
-        gradient = program.gradient(found.value).abs().amax()
-        assert bool(found.ok) == bool(gradient <= 1e-8)
+        gradient = program.gradient(found.value)
+        if solver in FOR_SQUARES:
+            gradient = gradient / slope_terms(program, found.value).clamp_min(1)
+        assert bool(found.ok) == bool(gradient.abs().amax() <= 1e-8)
         if not found.ok or not at_minimum(problem, found.value):
             missed.add(problem.name)
     assert missed == HARD[solver]
-
-
-def test_where_rounding_ends_it_meyers_problem_is_still_at_its_minimum():
-    (problem,) = (one for one in PROBLEMS if one.name == MEYER)
-    solver = registry.create("minimize", "levenberg_marquardt")
-    found = solver.solve(problem.program(), problem.starts())
-    assert found.status.tolist() == [Status.STALLED]
-    assert at_minimum(problem, found.value).all()
 
 
 @pytest.mark.parametrize("name", ["wood", "kowalik", "helical_valley"])

@@ -1,0 +1,94 @@
+"""Sums f(x) = sum phi_i(r_i(x)) of squares, or of losses, and their local models.
+
+Near x, f is about |A d + b|^2 + constant, where A = sqrt(w) J, b = phi' / (2 sqrt(w)),
+and w = phi'' / 2, so that 2 A'b is the gradient of f. Of squares, A = J and b = r.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from optlayers.linalg.least_squares import DENSE, Structure
+from optlayers.programs.minimize import BatchFunction, MinimizeProgram, leaf, recording
+from optlayers.programs.root import Evaluation
+
+# Of a loss that bends down, far from zero, phi'' < 0 says nothing of a model; what then
+# counts is this share of the weight of a square of the same slope, phi' / (2 r).
+SHARE = 0.1
+
+
+class LocalModel(NamedTuple):
+    """A sum of losses near a point, detached.
+
+    Attributes:
+        residual: r(x), [B, k].
+        value: f(x), [B].
+        root: sqrt(w), [B, k].
+        right: b, [B, k].
+        matrix: A, as the structure of the program holds it, [B, ...].
+    """
+
+    residual: Tensor
+    value: Tensor
+    root: Tensor
+    right: Tensor
+    matrix: Tensor
+
+
+def structure_of(program: MinimizeProgram) -> Structure:
+    """How the Jacobian of the residuals of a program is held."""
+    return DENSE
+
+
+def local_model(program: MinimizeProgram, point: Tensor) -> LocalModel:
+    """The local model of a program with residuals, at [B, n]."""
+    residual, jacobian = _linearized(program, point)
+    value, root, right = _curvature(program.loss, residual)
+    if program.loss is not None:
+        jacobian = structure_of(program).scaled(jacobian, root, None)
+    return LocalModel(residual, value, root, right, jacobian)
+
+
+def slope_terms(program: MinimizeProgram, point: Tensor) -> Tensor:
+    """How large the terms are that each entry of grad f is the sum of, [B, n]."""
+    found = local_model(program, point)
+    return 2 * structure_of(program).transposed(found.matrix.abs(), found.right.abs())
+
+
+def _linearized(program: MinimizeProgram, point: Tensor) -> tuple[Tensor, Tensor]:
+    """r(x) and dr/dx, [B, k] and [B, k, n]."""
+    assert program.residuals is not None
+    with recording():
+        x = leaf(point)
+        found = Evaluation(x, program.residuals(x))
+        return found.residual, found.jacobian()
+
+
+def _curvature(
+    loss: BatchFunction | None, residual: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum of phi(r), [B], sqrt(w) and phi' / (2 sqrt(w)), [B, k]."""
+    if loss is None:
+        return residual.square().sum(1), torch.ones_like(residual), residual
+    with recording():
+        r = leaf(residual)
+        phi = loss(r)
+        slope = _entrywise(phi, r, create_graph=True)
+        bend = _entrywise(slope, r, create_graph=False) / 2
+    slope = slope.detach() / 2
+    secant = torch.where(residual == 0, bend, slope / residual)
+    root = torch.maximum(bend, SHARE * secant).clamp_min(0).sqrt()
+    right = torch.where(root > 0, slope / root, 0.0)
+    return phi.detach().sum(1), root, right
+
+
+def _entrywise(value: Tensor, r: Tensor, *, create_graph: bool) -> Tensor:
+    """The derivative of each entry in its own residual, [B, k]."""
+    if not value.requires_grad:
+        return torch.zeros_like(r)
+    (slope,) = torch.autograd.grad(
+        value.sum(), r, create_graph=create_graph, allow_unused=True,
+        materialize_grads=True,
+    )  # fmt: skip
+    return slope
