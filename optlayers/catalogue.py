@@ -86,6 +86,16 @@ BUILT_IN = (
     Entry("minimize", "sqp", "optlayers.solvers.minimize.sqp:Sqp", 90),
     Entry(
         "minimize", "augmented_lagrangian",
-        "optlayers.solvers.minimize.augmented_lagrangian:AugmentedLagrangian", 100,
+        "optlayers.solvers.minimize.augmented_lagrangian:AugmentedLagrangian", 95,
+    ),
+    # References to compare with, one sample at a time.
+    Entry(
+        "minimize", "ipopt", "optlayers.solvers.minimize.ipopt:Ipopt", 97,
+        "optlayers[ipopt]",
+    ),
+    Entry("minimize", "slsqp", "optlayers.solvers.minimize.slsqp:Slsqp", 98),
+    Entry(
+        "minimize", "trust_constr",
+        "optlayers.solvers.minimize.trust_constr:TrustConstr", 99,
     ),
 )  # fmt: skip
