@@ -1,7 +1,7 @@
 """Solve a declared smooth problem, then attach the derivative of its KKT point.
 
-inputs -> solve (no derivative) -> z = (x, y, v) -attach-> z with derivative. The inputs
-of failed samples are replaced before anything is differentiated, so that their numbers
+inputs -> solve (opaque) -> z = (x, y, v) -attach-> z with derivative. The inputs of
+failed samples are replaced before anything is differentiated, so that their numbers
 reach no shared parameter.
 """
 
@@ -12,19 +12,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from optlayers.errors import TransformError
 from optlayers.functional.minimize import kkt_operator
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.root_choices import refuse_singular
 from optlayers.implicit.attach import attach
-from optlayers.implicit.failed import replace_failed
+from optlayers.implicit.failed import replace_failed, with_zero_gradient
 from optlayers.implicit.guard import limit_derivatives
-from optlayers.implicit.transforms import is_transformed
+from optlayers.implicit.transforms import is_transformed, maps_nothing
 from optlayers.programs.minimize import MinimizeProgram
+from optlayers.programs.visible_minimum import VisibleMinimum
 from optlayers.solution import Status
+from optlayers.solvers.minimize import opaque
 from optlayers.solvers.minimize.declared import run
+from optlayers.solvers.minimize.modules import standalone
 from optlayers.solvers.minimize.plan import MinimizePlan, Modules
 from optlayers.solvers.minimize.run import Found
+from optlayers.solvers.root.modules import tensors_of
 
 
 class SolvedMinimum(NamedTuple):
@@ -80,15 +83,8 @@ def differentiable_minimum(
     Raises:
         InvalidDataError, SolveError: samples failed, `on_failure="raise"`.
         SingularError: a derivative is needed where the KKT matrix is singular.
-        TransformError: called inside `torch.func`, `torch.compile` or forward mode.
     """
-    if is_transformed():
-        raise TransformError(
-            f"{plan.subject} is not convex, and such problems cannot be seen through "
-            "by torch.func, torch.compile or forward mode in this version. Call it "
-            "outside, give vmap's axis as one more batch axis, and take derivatives "
-            "by backward() or torch.autograd.grad."
-        )
+    is_traced = is_transformed()
     found = _found(plan, inputs, modules, checked, start, batch_shape)
     ok = found.status == int(Status.SOLVED)
     stats = {
@@ -96,21 +92,27 @@ def differentiable_minimum(
         "residual": found.residual,
         "seconds": found.seconds,
     }
+    constant = plan.program([one.detach() for one in inputs], modules, start)
     with torch.no_grad():
-        program = plan.program(inputs, modules, start)
-        x = found.point[:, : program.size]
-        outputs = _Outputs(found.point, program.value(x))
+        value = constant.value(found.point[:, : constant.size]).detach()
+    outputs = _Outputs(found.point, value)
+    is_whole = options.on_failure == "raise" or (not is_traced and bool(ok.all()))
+    has_none = maps_nothing(inputs) if is_traced else not bool(ok.any())
     rows, safe = list(inputs), found.point
-    if not bool(ok.all()):
+    if not is_whole and not has_none:
         safe, *rows = _without_failed(plan, rows, found, ok, math.prod(batch_shape))
-    if bool(ok.any()) and _needs_gradient(plan, rows, modules, safe, reads_closures):
+    if has_none:
+        read = _tensors_read(plan, inputs, modules, found, reads_closures)
+        outputs = _Outputs(*(with_zero_gradient(one, read) for one in outputs))
+    elif is_traced or _needs_gradient(plan, rows, modules, safe, reads_closures):
         program = plan.program(rows, modules, start)
-        new, condition = _differentiated(plan, program, safe, ok, options)
-        outputs = _chosen(ok, new, outputs)
+        constant = plan.program([one.detach() for one in rows], modules, start)
+        new, condition = _differentiated(plan, program, constant, safe, ok, options)
+        outputs = new if is_whole else _chosen(ok, new, outputs)
         stats["gradient_condition"] = condition
     if options.on_failure == "nan":
         outputs = _chosen(ok, outputs, _Outputs(*map(_nan, outputs)))
-    x, equalities, lam, _ = program.split(outputs.point)
+    x, equalities, lam, _ = constant.split(outputs.point)
     objective = -outputs.objective if plan.maximize else outputs.objective
     return SolvedMinimum(x, equalities, lam, objective, found.status, stats)
 
@@ -123,7 +125,18 @@ def _found(
     start: Tensor,
     batch_shape: Sequence[int],
 ) -> Found:
-    """The solve without derivatives."""
+    """The solve without derivatives, opaque to transforms.
+
+    Where nothing is transformed, modules are called as they are.
+    """
+    width = len(plan.point_names)
+    if not modules:
+        return opaque.solve(plan.handle, inputs, checked, start, batch_shape, width)
+    if is_transformed():
+        parts = list(modules.values())
+        handle = standalone(plan, tuple(modules), *parts)
+        tensors = [*inputs, *tensors_of(parts)]
+        return opaque.solve(handle, tensors, checked, start, batch_shape, width)
     given = [one.detach() for one in inputs]
     watched = [one.detach() for one in checked]
     return run(plan, given, modules, watched, start, batch_shape)
@@ -132,15 +145,22 @@ def _found(
 def _differentiated(
     plan: MinimizePlan,
     program: MinimizeProgram,
+    constant: MinimizeProgram,
     point: Tensor,
     ok: Tensor,
     options: SolveOptions,
 ) -> tuple[_Outputs, Tensor]:
     """z and the minimal value with derivatives, and the condition of dF/dz, [B]."""
-    operator = kkt_operator(program, point)
-    condition = torch.where(ok, operator.condition, torch.nan)
-    refuse_singular(plan.subject, condition, options, matrix="KKT matrix")
-    attached = attach(point, program, options.order, operator)
+    if is_transformed():
+        # The matrix at the solutions is cut from every derivative.
+        operator = VisibleMinimum(constant).linearize(point)
+        conditions = VisibleMinimum(program)
+    else:
+        operator, conditions = kkt_operator(program, point), program
+        known = torch.where(ok, operator.condition, torch.nan)
+        refuse_singular(plan.subject, known, options, matrix="KKT matrix")
+    attached = attach(point, conditions, options.order, operator)
+    condition = torch.where(ok, attached.condition, torch.nan)
     # Envelope theorem: the Lagrangian is stationary in z, so that a point with
     # derivatives right to one order less is enough, and needs no adjoint solve.
     x, y, lam, _ = program.split(attached.previous)
@@ -174,6 +194,27 @@ def _without_failed(
         for one, ndim in zip(inputs, plan.input_ndims, strict=True)
     ]
     return replace_failed([found.point, *rows], ok)
+
+
+def _tensors_read(
+    plan: MinimizePlan,
+    inputs: Sequence[Tensor],
+    modules: Modules,
+    found: Found,
+    reads_closures: bool,
+) -> list[Tensor]:
+    """What the points would have a derivative in, if any sample were solved."""
+    if not torch.is_grad_enabled():
+        return []
+    read = [*inputs, *tensors_of(list(modules.values()))]
+    batch = len(found.point)
+    # Closures are seen in the residual alone, and it cannot map a batch of none.
+    if reads_closures and batch and not any(one.requires_grad for one in read):
+        ok = found.status == int(Status.SOLVED)
+        safe, *rows = _without_failed(plan, inputs, found, ok, batch)
+        program = plan.program(rows, modules, safe[:, : len(plan.column_names)])
+        read.append(program.residual(safe))
+    return read
 
 
 def _needs_gradient(

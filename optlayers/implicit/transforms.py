@@ -1,10 +1,12 @@
 """Whether `torch.func`, `torch.compile` or forward mode is at work around a call."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.autograd import forward_ad
 
 
@@ -16,6 +18,13 @@ def hides_values() -> bool:
 def is_transformed() -> bool:
     """Whether anything but reverse mode may ask for a derivative."""
     return hides_values() or forward_ad._current_level >= 0
+
+
+@contextmanager
+def outside_transforms() -> Iterator[None]:
+    """Where tensors that no `torch.func` transform is about have their numbers."""
+    with temporarily_clear_interpreter_stack():
+        yield
 
 
 def maps_nothing(tensors: Sequence[Tensor]) -> bool:

@@ -17,6 +17,7 @@ from optlayers.compile.root import compile_root
 from optlayers.compile.template import ConvexTemplate
 from optlayers.errors import NotConvex, SolverRefused
 from optlayers.functional.options import SolveOptions
+from optlayers.implicit.transforms import outside_transforms
 from optlayers.interfaces import Kind
 from optlayers.layers.explanation import Explanation
 from optlayers.layers.explanation.build import explain
@@ -118,7 +119,8 @@ class Problem:
             SolverRefused: it is convex, and `asked` takes smooth problems only.
         """
         key = (tuple(sorted(sizes.items())), steps)
-        with self._lock:
+        # The first call may be made under a transform, which would wrap constants.
+        with self._lock, outside_transforms():
             if key not in self._templates:
                 self._templates[key] = self._compile(sizes, steps)
             found = self._templates[key]

@@ -22,6 +22,9 @@ from optlayers.modeling.batch_calls import acts_on_last_axes, batched_call, fill
 from optlayers.modeling.capture import lookup
 from optlayers.modeling.foreign import BatchFunction, Slot, fill, of_one_sample
 
+# Looked up beforehand: dynamo reads no mapping proxy after a dictionary has changed.
+ELEMENTWISE = frozenset(name for name, atom in ATOMS.items() if atom.elementwise)
+
 
 class Scope(NamedTuple):
     """What the lines of one evaluation may read.
@@ -114,7 +117,7 @@ class AtomLine(NamedTuple):
             shape: of one sample of the result.
         """
         rule = BATCH_RULES.get(self.name)
-        if rule is None and self.name in ATOMS and ATOMS[self.name].elementwise:
+        if rule is None and self.name in ELEMENTWISE:
             rule = elementwise
         found = rule and rule(Node(self.function, self.options, *operands, shape))
         if not found:

@@ -53,6 +53,14 @@ class Bound(NamedTuple):
     is_finite: Tensor
     sign: float
 
+    def to(self, like: Tensor) -> "Bound":
+        """The same in the dtype of a tensor, on its device."""
+        device = like.device
+        return Bound(
+            self.columns.to(device), self.limit.to(like), self.is_finite.to(device),
+            self.sign,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class MinimizeProgram:
@@ -71,6 +79,7 @@ class MinimizeProgram:
             of a loss of each.
         loss: phi, [B, k] -> [B, k], each entry a function of its own residual alone, if
             the objective is the sum of phi(r); None where it is that of the squares.
+        sides: `bounds` of lower and upper, where they have been looked up before.
     """
 
     objective: BatchFunction
@@ -84,15 +93,17 @@ class MinimizeProgram:
     upper: Tensor | None = None
     residuals: BatchFunction | None = None
     loss: BatchFunction | None = None
+    sides: tuple[Bound, ...] | None = None
     kind: ClassVar[Kind] = Kind.MINIMIZE
 
-    @cached_property
+    @property
     def bounds(self) -> tuple[Bound, ...]:
         """The sides on which some unknown is bounded, lower before upper."""
-        sides = ((self.lower, -1.0), (self.upper, 1.0))
-        with torch.inference_mode(False):
-            made = [_side(limit, sign) for limit, sign in sides if limit is not None]
-        return tuple(side for side in made if len(side.columns))
+        return self._found_bounds if self.sides is None else self.sides
+
+    @cached_property
+    def _found_bounds(self) -> tuple[Bound, ...]:
+        return bounds_of(self.lower, self.upper)
 
     @property
     def row_count(self) -> int:
@@ -355,6 +366,19 @@ def leaf(x: Tensor) -> Tensor:
     """The same numbers as a variable to differentiate in; inside `recording`."""
     x = x.clone() if x.is_inference() else x.detach()
     return x.requires_grad_()
+
+
+def bounds_of(lower: Tensor | None, upper: Tensor | None) -> tuple[Bound, ...]:
+    """The sides on which some unknown is bounded, lower before upper.
+
+    Args:
+        lower: [n] or [B, n]; infinite entries stand for none.
+        upper: likewise.
+    """
+    with torch.inference_mode(False):
+        pairs = ((lower, -1.0), (upper, 1.0))
+        made = [_side(limit, sign) for limit, sign in pairs if limit is not None]
+    return tuple(side for side in made if len(side.columns))
 
 
 def _side(limit: Tensor, sign: float) -> Bound:

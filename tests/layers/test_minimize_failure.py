@@ -14,7 +14,6 @@ from optlayers.errors import (
     ParameterError,
     SolveError,
     SolverRefused,
-    TransformError,
 )
 from optlayers.interfaces import Kind
 from optlayers.solution import Status
@@ -141,12 +140,6 @@ def test_cones_are_refused_by_name_with_the_remedy():
 
     with pytest.raises(SolverRefused, match=r"(?s)part.*psd.*L @ L\.T"):
         matrix(1.0)
-
-
-def test_transforms_are_refused_with_the_remedy():
-    layer = ring.layer()
-    with pytest.raises(TransformError, match="batch axis"):
-        torch.func.vmap(lambda r: layer(double(20.0)[0], r).x)(double(0.8, 1.0))
 
 
 def test_there_are_no_cone_programs_of_it():

@@ -1,15 +1,15 @@
 """A plan of a minimization: everything about a solve that is no tensor."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from optlayers.interfaces import Solver
-from optlayers.programs.minimize import BatchFunction, MinimizeProgram
+from optlayers.programs.minimize import Bound, MinimizeProgram, bounds_of
 from optlayers.solvers.checks import Check
-from optlayers.solvers.plan import OnFailure
+from optlayers.solvers.plan import OnFailure, keep
 
 Modules = Mapping[str, nn.Module]
 
@@ -42,6 +42,10 @@ class MinimizePlan:
         on_failure: "raise", or "nan" or "keep", which leave failures to the status.
         subject: what error messages call the problem, a layer's name.
         checks: what the declaration promises of the parameters.
+        bounds: lower and upper as rows; compiled code may not look for them.
+        handle: the integer that names this plan in this process.
+        standalone: the same plan with the tensors of modules as inputs, by which
+            modules they are.
     """
 
     objective: PointFunction
@@ -61,6 +65,20 @@ class MinimizePlan:
     on_failure: OnFailure
     subject: str = "the problem"
     checks: tuple[Check, ...] = ()
+    bounds: tuple[Bound, ...] = field(init=False, repr=False)
+    handle: int = field(init=False)
+    standalone: dict[Hashable, "MinimizePlan"] = field(
+        init=False, default_factory=dict, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bounds", bounds_of(self.lower, self.upper))
+        object.__setattr__(self, "handle", keep(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy, in this process or another, is a plan of its own with its own number.
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        return (_make, (given,))
 
     @property
     def point_names(self) -> tuple[str, ...]:
@@ -80,7 +98,8 @@ class MinimizePlan:
             like: points of the batch, [B, n], of their dtype and device.
         """
 
-        def bound(function: PointFunction | None) -> BatchFunction | None:
+        # Dynamo evaluates the annotations of inner functions, and cannot join these.
+        def bound(function: Any) -> Any:
             if function is None:
                 return None
             return lambda x: function(x, inputs, modules)
@@ -95,5 +114,9 @@ class MinimizePlan:
             objective, like.shape[0], like.shape[1],
             bound(self.equalities), bound(self.inequalities),
             len(self.equality_names), len(self.inequality_names), lower, upper,
-            bound(self.residuals),
+            bound(self.residuals), sides=tuple(side.to(like) for side in self.bounds),
         )  # fmt: skip
+
+
+def _make(given: dict[str, Any]) -> MinimizePlan:
+    return MinimizePlan(**given)

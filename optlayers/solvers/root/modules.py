@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from optlayers.solvers.root.plan import Modules, RootPlan, SystemFunction
 
+Function = Callable[[Tensor, Sequence[Tensor], Modules], Tensor]
+
 
 @torch.compiler.assume_constant_result
 def standalone(plan: RootPlan, names: tuple[str, ...], *modules: nn.Module) -> int:
@@ -29,7 +31,7 @@ def standalone(plan: RootPlan, names: tuple[str, ...], *modules: nn.Module) -> i
     found = plan.standalone.get(key)
     if found is None:
         own = dict(zip(names, modules, strict=True))
-        function = Standalone(plan.function, plan.input_ndims, own)
+        function = StandaloneSystem(plan.function, plan.input_ndims, own)
         made = replace(plan, function=function, input_ndims=function.input_ndims)
         found = plan.standalone.setdefault(key, made)
     return found.handle
@@ -44,24 +46,23 @@ def tensors_of(modules: Sequence[nn.Module]) -> list[Tensor]:
 
 
 class Standalone:
-    """A system that gets the tensors of its modules as its last inputs.
+    """A function of points that gets the tensors of its modules as its last inputs.
 
     Attributes:
-        function: the system; it is called with these modules over the tensors given.
         input_ndims: axes of one sample of each input, module tensors included.
     """
 
     def __init__(
-        self, function: SystemFunction, input_ndims: Sequence[int], modules: Modules
+        self, function: Function, input_ndims: Sequence[int], modules: Modules
     ) -> None:
         """Say which modules.
 
         Args:
-            function: the system.
+            function: is called with these modules over the tensors given.
             input_ndims: axes of one sample of each of its own inputs.
             modules: that it calls, by name.
         """
-        self.function = function
+        self._function = function
         self._count = len(input_ndims)
         self._holder = _Holder(modules)
         found = list(_named_tensors(list(modules.values())))
@@ -71,17 +72,11 @@ class Standalone:
     def __call__(
         self, point: Tensor, inputs: Sequence[Tensor], modules: Modules
     ) -> Tensor:
-        """F(z), [B, n] -> [B, n]; `modules` are its own, no others are read."""
-        return self._called(self.function, point, inputs)
-
-    def jacobian(
-        self, point: Tensor, inputs: Sequence[Tensor], modules: Modules
-    ) -> Tensor:
-        """dF/dz, [B, n, n], in a form that all transforms can see."""
-        return self._called(self.function.jacobian, point, inputs)
+        """[B, n] -> [B, k]; `modules` are its own, no others are read."""
+        return self._called(self._function, point, inputs)
 
     def _called(
-        self, method: Callable[..., Tensor], point: Tensor, inputs: Sequence[Tensor]
+        self, method: Function, point: Tensor, inputs: Sequence[Tensor]
     ) -> Tensor:
         pairs = zip(inputs, self.input_ndims, strict=True)
         axes = [0 if one.ndim > ndim else None for one, ndim in pairs]
@@ -96,7 +91,7 @@ class Standalone:
         return mapped(point, list(inputs))
 
     def _over(
-        self, method: Callable[..., Tensor], point: Tensor, inputs: Sequence[Tensor]
+        self, method: Function, point: Tensor, inputs: Sequence[Tensor]
     ) -> Tensor:
         own, tensors = inputs[: self._count], inputs[self._count :]
         return torch.func.functional_call(
@@ -107,6 +102,23 @@ class Standalone:
         )
 
 
+class StandaloneSystem(Standalone):
+    """A system of equations that is standalone, with its Jacobian."""
+
+    def __init__(
+        self, function: SystemFunction, input_ndims: Sequence[int], modules: Modules
+    ) -> None:
+        """Say which modules; as of `Standalone`."""
+        super().__init__(function, input_ndims, modules)
+        self._jacobian = function.jacobian
+
+    def jacobian(
+        self, point: Tensor, inputs: Sequence[Tensor], modules: Modules
+    ) -> Tensor:
+        """dF/dz, [B, n, n], in a form that all transforms can see."""
+        return self._called(self._jacobian, point, inputs)
+
+
 class _Holder(nn.Module):
     """The modules as parts of one, whose tensors can be replaced for one call."""
 
@@ -115,9 +127,7 @@ class _Holder(nn.Module):
         self.names = tuple(modules)
         self.modules_in_order = nn.ModuleList(modules.values())
 
-    def forward(
-        self, method: Callable[..., Tensor], point: Tensor, inputs: Sequence[Any]
-    ) -> Tensor:
+    def forward(self, method: Function, point: Tensor, inputs: Sequence[Any]) -> Tensor:
         return method(
             point, inputs, dict(zip(self.names, self.modules_in_order, strict=True))
         )
