@@ -35,6 +35,8 @@ FIRST_ORDER: Mapping[str, str] = {
     "backsolve": "is approximate and ",
     **dict.fromkeys(APPROXIMATE, "is approximate and "),
 }
+# Whose search may begin where the caller says.
+WARM = (Kind.ROOT, Kind.MINIMIZE)
 ON_FAILURE = get_args(OnFailure)
 _KINDS = frozenset(one.value for one in Kind)
 
@@ -55,13 +57,14 @@ class SolveOptions:
             "keep" (best iterate with zero gradient).
         tolerance: residual that counts as solved, relative for convex programs; None
             takes the default of the kind.
-        warm_start: reserved; must be None in this version.
+        warm_start: where the search begins, values of variables by name, each
+            [*batch, *shape]; None for the start of the declaration. Only roots and
+            minima have one.
         asked: the kind of problem that `solver` names, not an option of its own; None
             if it names none.
 
     Raises:
         ParameterError: a value outside its range, with the values that exist.
-        NotSupported: a warm start was given.
     """
 
     solver: Any = "auto"
@@ -69,7 +72,8 @@ class SolveOptions:
     order: int = 1
     on_failure: OnFailure = "raise"
     tolerance: float | None = None
-    warm_start: Any = None
+    # A hint for one call: options that differ in nothing else share their plans.
+    warm_start: Any = field(default=None, compare=False, repr=False)
     asked: Kind | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -92,18 +96,25 @@ class SolveOptions:
                 f"tolerance={self.tolerance!r}: give a number between 0 and 1, "
                 "such as 1e-8; it bounds the residual."
             )
-        if self.warm_start is not None:
-            raise NotSupported(
-                "warm_start= is reserved: no solver of this version can use it yet."
-            )
 
     def check_kind(self, kind: Kind) -> None:
         """Refuse what problems of this kind do not know.
 
         Raises:
             ParameterError: a gradient of another kind, with those that exist.
+            NotSupported: a warm start of a kind that begins where it must.
         """
         check_gradient(self.gradient, kind)
+        if self.warm_start is not None and kind not in WARM:
+            raise NotSupported(
+                f"warm_start= was given, and problems of kind {kind.value} take none; "
+                f"those of kind {' and '.join(one.value for one in WARM)} do."
+            )
+
+    @property
+    def cold(self) -> "SolveOptions":
+        """The same options without a warm start, to be kept."""
+        return self if self.warm_start is None else self.replace(warm_start=None)
 
     def replace(self, **changes: Any) -> "SolveOptions":
         """The same options with some changed; unknown names raise."""

@@ -34,6 +34,7 @@ from optlayers.layers.in_cvxpy import in_cvxpy
 from optlayers.layers.patterned import as_torch, bound_entries, read_entries
 from optlayers.layers.result import Result
 from optlayers.layers.routes import ROUTES, Route, route_of
+from optlayers.layers.warm_start import starts_of
 from optlayers.modeling.fields import Role
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Layer(nn.Module):
         declared = problem.declared
         options = {name: bound.pop(name) for name in OPTION_NAMES if name in bound}
         self.problem = problem
-        self.options = SolveOptions(**options)
+        self.options = SolveOptions(**self._warmed(options))
         self.steps: int | None = _count("steps", bound.pop("steps", None))
         self.sizes = {
             name: _count(name, bound.pop(name))
@@ -126,9 +127,12 @@ class Layer(nn.Module):
         options = {name: named.pop(name) for name in OPTION_NAMES if name in named}
         parameters = self._collect(values, named)
         if torch.compiler.is_compiling():
-            self._ready(self._shapes_of(parameters), **options)
-        chosen = self.options.replace(**options)
+            cold = {**options, "warm_start": None}
+            self._ready(self._shapes_of(parameters), **cold)
+        chosen = self.options.replace(**self._warmed(options))
         route = self._route_for(parameters, chosen)
+        if chosen.warm_start is not None:
+            chosen.check_kind(route.template.kind)
         return route(parameters, self._met(), chosen)
 
     def compiled(self, *values: Any, **named: Any) -> Compiled:
@@ -208,6 +212,16 @@ class Layer(nn.Module):
                 weak.add(name)
             self.register_buffer(attribute, tensor_of(name, value).detach())
         self._weak = frozenset(weak)
+
+    def _warmed(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options with the values of a warm start, whatever gave them."""
+        if options.get("warm_start") is None:
+            return options
+        declared = self.problem.declared
+        starts = starts_of(
+            declared.name, declared.variable_names, options["warm_start"]
+        )
+        return {**options, "warm_start": starts}
 
     def _capture(self) -> None:
         for name, met in self.problem.declared.captured().items():

@@ -25,6 +25,7 @@ from optlayers.functional.plans import accepted_solver
 from optlayers.layers.given import home_of
 from optlayers.layers.precision import possible_precisions, search_precision
 from optlayers.layers.result import Result
+from optlayers.layers.warm_start import first_points, take_starts, with_starts
 from optlayers.programs.minimize import BatchFunction, MinimizeProgram
 from optlayers.solvers.minimize.plan import MinimizePlan
 
@@ -62,7 +63,11 @@ class MinimizeRoute:
         """
         template = self.template
         reads = template.inputs
-        aligned, batch_shape = align(parameters, self.ndims)
+        given = with_starts(
+            parameters, self.ndims, options.warm_start, template.unknowns
+        )
+        aligned, batch_shape = align(*given)
+        starts = take_starts(aligned)
         modules = reads.modules(captured)
         tensors = reads.tensors(aligned, captured)
         like = home_of([*aligned.values(), *tensors], modules)
@@ -72,7 +77,7 @@ class MinimizeRoute:
             self._plan(options, dtype),
             [one.to(dtype=dtype, device=like.device) for one in tensors],
             modules,
-            start.expand(math.prod(batch_shape), -1),
+            first_points(start, starts, template.unknowns, math.prod(batch_shape)),
             options,
             checked=template.promises.checked(aligned, captured),
             batch_shape=batch_shape,
@@ -114,6 +119,8 @@ class MinimizeRoute:
         )
 
     def _plan(self, options: SolveOptions, dtype: torch.dtype) -> MinimizePlan:
+        # Plans outlive the call; and dynamo would hash the starts.
+        options = options.cold
         plan = self._plans.get((options, dtype))
         if plan is None:
             plan = self._make_plan(options, dtype)

@@ -22,6 +22,7 @@ from optlayers.functional.root_gradients import check_solver
 from optlayers.layers.given import home_of
 from optlayers.layers.precision import possible_precisions, search_precision
 from optlayers.layers.result import Result
+from optlayers.layers.warm_start import first_points, take_starts, with_starts
 from optlayers.programs.root import RootProgram
 from optlayers.solvers.root.plan import RootPlan
 
@@ -59,7 +60,11 @@ class RootRoute:
         """
         template = self.template
         reads = template.function.inputs
-        aligned, batch_shape = align(parameters, self.ndims)
+        given = with_starts(
+            parameters, self.ndims, options.warm_start, template.unknowns
+        )
+        aligned, batch_shape = align(*given)
+        starts = take_starts(aligned)
         modules = reads.modules(captured)
         tensors = reads.tensors(aligned, captured)
         like = home_of([*aligned.values(), *tensors], modules)
@@ -70,7 +75,7 @@ class RootRoute:
             self._plan(options, dtype),
             inputs,
             modules,
-            start.expand(math.prod(batch_shape), -1),
+            first_points(start, starts, template.unknowns, math.prod(batch_shape)),
             options,
             checked=template.promises.checked(aligned, captured),
             batch_shape=batch_shape,
@@ -114,6 +119,8 @@ class RootRoute:
         )
 
     def _plan(self, options: SolveOptions, dtype: torch.dtype) -> RootPlan:
+        # Plans outlive the call; and dynamo would hash the starts.
+        options = options.cold
         plan = self._plans.get((options, dtype))
         if plan is None:
             plan = self._make_plan(options, dtype)

@@ -21,7 +21,13 @@ Template = ConvexTemplate | RootTemplate | MinimizeTemplate | OdeTemplate
 
 
 class Route(Protocol):
-    """Solves one compiled declaration for any parameters."""
+    """Solves one compiled declaration for any parameters.
+
+    Attributes:
+        template: the compiled declaration.
+    """
+
+    template: Any
 
     def __call__(
         self,
