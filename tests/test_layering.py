@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "optlayers"
 # Ground floor first; rooms on one line may know each other.
 FLOORS = (
     {"errors", "types"},
-    {"linalg", "batching"},
+    {"linalg", "batching", "geometry"},
     {"solution", "interfaces"},
     {"registry", "catalogue"},
     {"programs"},
@@ -26,7 +26,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 TOP = len(FLOORS) - 1
 
 # modeling is data about mathematics: it may use the words of these rooms, no others.
-MODELING_KNOWS = {"errors", "types", "linalg", "batching", "modeling"}
+MODELING_KNOWS = {"errors", "types", "linalg", "batching", "geometry", "modeling"}
 
 
 def imported_modules(source: str) -> Iterator[tuple[int, str]]:

@@ -1,0 +1,1 @@
+"""Rotations and rigid motions of the plane and of space, on batched tensors."""
