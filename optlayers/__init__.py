@@ -138,6 +138,8 @@ from optlayers.modeling.language import (
     smooth,
     total,
 )
+from optlayers.modeling.pose_kinds import SE2, SE3, SO2, SO3
+from optlayers.modeling.poses import Pose
 from optlayers.modeling.verbs import feasible, maximize, minimize, solve
 from optlayers.programs.cones import Cones
 from optlayers.programs.initial_value import Event
@@ -147,6 +149,10 @@ from optlayers.solvers.per_instance import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 __all__ = [
+    "SE2",
+    "SE3",
+    "SO2",
+    "SO3",
     "Comparison",
     "Cones",
     "Control",
@@ -156,6 +162,7 @@ __all__ = [
     "NeuralODE",
     "Parameter",
     "PatternMatrix",
+    "Pose",
     "Problem",
     "Result",
     "Solution",

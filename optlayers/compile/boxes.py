@@ -26,10 +26,15 @@ def box_of(fields: Mapping[str, BoundField]) -> Box:
     """Start and bounds of the variables among these fields, in their order."""
     variables = [one for one in fields.values() if one.is_variable]
     return Box(
-        stacked(variables, [one.start for one in variables], 0.0),
+        stacked(variables, [_start(one) for one in variables], 0.0),
         _bounds(variables, [lower_bound(one) for one in variables], -torch.inf),
         _bounds(variables, [upper_bound(one) for one in variables], torch.inf),
     )
+
+
+def _start(field: BoundField) -> float | Tensor | None:
+    """Where the search begins; poses are steps from there."""
+    return field.start if field.group is None else None
 
 
 def lower_bound(field: BoundField) -> float | Tensor | None:
@@ -55,14 +60,14 @@ def stacked(
 
     Args:
         variables: in their order in z.
-        declared: for each a number, or a tensor that fits its shape, or None.
+        declared: for each a number, or a tensor that fits its coordinates, or None.
         missing: what stands for None.
     """
     parts = []
     for field, value in zip(variables, declared, strict=True):
         filled = missing if value is None else value
         part = torch.as_tensor(filled, dtype=torch.float64).cpu()
-        parts.append(part.expand(field.shape).reshape(-1))
+        parts.append(part.expand(field.coordinate_shape).reshape(-1))
     return torch.cat(parts)
 
 

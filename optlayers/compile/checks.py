@@ -66,6 +66,8 @@ def field_checks(name: str, field: Field | BoundField, ndim: int) -> Iterator[Ch
         promises.append(("nonpos", None))
     if field.symmetric or field.psd:
         promises.append(("psd" if field.psd else "symmetric", None))
+    if field.group is not None:
+        promises.append(("pose", field.group))
     if field.lower is not None:
         promises.append(("lower", field.lower))
     if field.upper is not None:

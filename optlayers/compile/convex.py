@@ -22,7 +22,11 @@ from optlayers.compile.cvxpy_private import (
     is_dpp,
     problem_of,
 )
-from optlayers.compile.explain import explain_not_convex, sentence_on_convexity
+from optlayers.compile.explain import (
+    describe_pose,
+    explain_not_convex,
+    sentence_on_convexity,
+)
 from optlayers.compile.leaves import LeafEvaluation, LeafTable
 from optlayers.compile.lifting import Lifter
 from optlayers.compile.lowering import Lowering
@@ -196,3 +200,5 @@ def _refuse_fields(declaration: Declaration) -> None:
                 f"{declaration.name}: {name} = {field.text} belongs to a differential "
                 "equation, not to a convex program."
             )
+        if field.is_variable and field.group is not None:
+            raise NotConvex(describe_pose(field))

@@ -20,6 +20,7 @@ from optlayers.modeling.cones import cone_names
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
+from optlayers.modeling.fields import BoundField
 from optlayers.modeling.inference import describe, quoted
 from optlayers.modeling.wording import counted
 from optlayers.programs.cones import Cones
@@ -75,6 +76,14 @@ def _kind(cones: Cones, has_quadratic: bool) -> str:
         return ("quadratic " if has_quadratic else "") + " and ".join(hard)
     kind = "quadratic" if has_quadratic else "linear"
     return f"{kind} second-order cone" if cones.soc else kind
+
+
+def describe_pose(field: BoundField) -> str:
+    """Why a declaration with an unknown pose is not convex."""
+    return (
+        f"{field.origin.place}: {field.name} = {field.text} is a pose, and rotations "
+        "are no convex set. Where convexity is a must, relax them to a matrix Variable."
+    )
 
 
 class FaultSearch:
@@ -155,6 +164,8 @@ class FaultSearch:
 
     def fault_of(self, e: Expression) -> str:
         """What is wrong with a prepared operation; "" if nothing is."""
+        if e.name == "field" and e.options["field"].group is not None:
+            return describe_pose(e.options["field"])
         if e.name == "quad_form" and self.parametrics.is_parametric(e):
             # With a matrix known to be semidefinite it were a sum of squares by now.
             return _describe_quad_form(e, self.parametrics)

@@ -191,7 +191,9 @@ def _with_start_inside(box: Box) -> Box:
 def _repeated(owners: Sequence[Constraint] | Sequence[BoundField]) -> Iterator[str]:
     """The name of each, once for every entry."""
     for one in owners:
-        yield from [one.name] * math.prod(one.shape)
+        is_field = isinstance(one, BoundField)
+        shape = one.coordinate_shape if is_field else one.shape
+        yield from [one.name] * math.prod(shape)
 
 
 def _bound_names(variables: Sequence[BoundField], box: Box) -> Iterator[str]:

@@ -81,7 +81,7 @@ def bound_multipliers(
         variables: in their order in x.
         box: their bounds; infinite entries have no row.
     """
-    sizes = [math.prod(one.shape) for one in variables]
+    sizes = [math.prod(one.coordinate_shape) for one in variables]
     counts = [_finite(box.lower).sum(), _finite(box.upper).sum()]
     total = int(sum(counts))
     sides = (

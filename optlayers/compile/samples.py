@@ -6,13 +6,14 @@ one list of inputs, each with the batch axis in front or shared by all samples.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from optlayers.geometry.charts import Chart
 from optlayers.modeling.capture import lookup, referenced, unused
 from optlayers.modeling.evaluate import Evaluator
 from optlayers.modeling.expressions import Expression
@@ -27,15 +28,22 @@ class Unknowns:
     """How the variables of one sample stand in its vector of unknowns.
 
     Attributes:
-        shapes: of each variable, which follow one another, each in C order.
+        shapes: of the coordinates of each variable, which follow one another, each in
+            C order.
+        charts: how those of poses stand for their matrices; other variables are their
+            own coordinates.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
+    charts: Mapping[str, Chart] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fields: Mapping[str, BoundField]) -> "Unknowns":
         """The variables among these fields."""
-        return cls({n: one.shape for n, one in fields.items() if one.is_variable})
+        own = {name: one for name, one in fields.items() if one.is_variable}
+        shapes = {name: one.coordinate_shape for name, one in own.items()}
+        pairs = ((name, _chart_of(one)) for name, one in own.items())
+        return cls(shapes, {name: one for name, one in pairs if one is not None})
 
     @property
     def sizes(self) -> list[int]:
@@ -47,14 +55,57 @@ class Unknowns:
         """Number of unknowns n."""
         return sum(self.sizes)
 
+    def ndim(self, name: str) -> int:
+        """Axes of the value of a variable; poses are matrices."""
+        return len(self.shapes[name]) + (name in self.charts)
+
     def split(self, point: Tensor) -> dict[str, Tensor]:
         """The variables of z [*lead, n] by name, each [*lead, *shape]."""
         lead = point.shape[:-1]
         parts = point.split(self.sizes, -1) if len(self.shapes) > 1 else (point,)
-        return {
+        values = {
             name: part if len(shape) == 1 else part.reshape((*lead, *shape))
             for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
         }
+        for name, chart in self.charts.items():
+            values[name] = chart.elements(values[name])
+        return values
+
+    def coordinates(self, name: str, value: Tensor) -> Tensor:
+        """What stands in z for the value of a variable.
+
+        Args:
+            name: of the variable.
+            value: [*lead, *shape]; of poses their matrices, or the nearest ones'.
+
+        Returns:
+            [*lead, size].
+        """
+        if name in self.charts:
+            value = self.charts[name].steps(value)
+        count = len(self.shapes[name])
+        return value.reshape((*value.shape[: value.ndim - count], -1))
+
+    def within_half_turn(self, point: Tensor) -> Tensor:
+        """z of the same values, every rotation within half a turn of its base.
+
+        Args:
+            point: z, [B, n].
+        """
+        parts = dict(zip(self.shapes, point.split(self.sizes, -1), strict=True))
+        for name, chart in self.charts.items():
+            steps = parts[name].reshape((len(point), *self.shapes[name]))
+            parts[name] = chart.group.within_half_turn(steps).flatten(1)
+        return torch.cat(list(parts.values()), -1)
+
+
+def _chart_of(field: BoundField) -> Chart | None:
+    """How poses become steps; None of what are no poses."""
+    if field.group is None:
+        return None
+    unit = torch.eye(field.group.order, dtype=torch.float64)
+    base = unit if field.start is None else field.start
+    return Chart(field.group, base.expand(field.shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,5 +298,5 @@ def _functions(outputs: Sequence[Expression]) -> Iterator[Callable[..., Any]]:
 def _is_foreign(function: Callable[..., Any]) -> bool:
     """Whether it is neither torch's nor ours, so that it may close over tensors."""
     module = getattr(function, "__module__", None) or "torch"
-    is_ours = module.startswith("optlayers.modeling.")
+    is_ours = module.startswith(("optlayers.modeling.", "optlayers.geometry."))
     return module.partition(".")[0] != "torch" and not is_ours

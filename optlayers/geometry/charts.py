@@ -23,7 +23,7 @@ class Chart:
     base: Tensor
 
     def elements(self, steps: Tensor) -> Tensor:
-        """Steps [*batch, *poses, degrees] -> matrices [*batch, *poses, order, order]."""
+        """Steps [*batch, *poses, degrees] -> matrices [*batch, *poses, n, n]."""
         return self.group.retract(self.base.to(steps), steps)
 
     def steps(self, matrices: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class Group:
         return torch.maximum(gap, (matrix[..., -1, :] - unit[-1]).abs().amax(-1))
 
     def has(self, matrix: Tensor) -> Tensor:
-        """Whether each finite matrix is an element, up to `TOLERANCE`, bool [*batch]."""
+        """Whether a finite matrix is an element up to `TOLERANCE`, bool [*batch]."""
         is_turn = torch.linalg.det(self.rotation(matrix)) > 0
         return (self.gap(matrix) <= TOLERANCE) & is_turn
 

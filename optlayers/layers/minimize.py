@@ -27,6 +27,7 @@ from optlayers.layers.precision import possible_precisions, search_precision
 from optlayers.layers.result import Result
 from optlayers.layers.warm_start import first_points, take_starts, with_starts
 from optlayers.programs.minimize import BatchFunction, MinimizeProgram
+from optlayers.solvers.minimize.half_turns import HalfTurns
 from optlayers.solvers.minimize.plan import MinimizePlan
 
 Captured = Mapping[str, nn.Module | Tensor]
@@ -131,6 +132,11 @@ class MinimizeRoute:
         template = self.template
         options.check_kind(template.kind)
         tolerance = options.tolerance or TOLERANCES[dtype]
+        solver = accepted_solver(
+            self.empty_program(), options.solver, tolerance=tolerance
+        )
+        if template.unknowns.charts:
+            solver = HalfTurns(solver, template.unknowns.within_half_turn, tolerance)
         return MinimizePlan(
             objective=template.objective,
             maximize=template.maximize,
@@ -144,9 +150,7 @@ class MinimizeRoute:
             bound_names=template.bound_names,
             lower=template.box.lower,
             upper=template.box.upper,
-            solver=accepted_solver(
-                self.empty_program(), options.solver, tolerance=tolerance
-            ),
+            solver=solver,
             tolerance=tolerance,
             on_failure=options.on_failure,
             subject=self.subject,

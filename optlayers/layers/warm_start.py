@@ -75,7 +75,7 @@ def with_starts(
     if not starts:
         return parameters, ndims
     marked = {PREFIX + name: value for name, value in starts.items()}
-    axes = {PREFIX + name: len(unknowns.shapes[name]) for name in starts}
+    axes = {PREFIX + name: unknowns.ndim(name) for name in starts}
     return {**parameters, **marked}, {**ndims, **axes}
 
 
@@ -102,7 +102,7 @@ def first_points(
     for name, own in unknowns.split(declared).items():
         value = starts.get(name, own).to(own)
         value = torch.where(value.isfinite(), value, own)
-        parts.append(value.expand(batch, *own.shape).reshape(batch, own.numel()))
+        parts.append(unknowns.coordinates(name, value.expand(batch, *own.shape)))
     return torch.cat(parts, 1)
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from optlayers.geometry.groups import GROUPS
 from optlayers.modeling.atoms import signals
 from optlayers.modeling.atoms.batch_rules import (
     BatchCall,
     Node,
     elementwise,
+    on_aligned,
     on_repeated,
 )
 from optlayers.modeling.foreign import Slot, fill
@@ -65,6 +67,20 @@ def _with_batch_axis(_: Any, __: Template, node: Node) -> BatchCall:
     return on_repeated(node, lambda tensors: node.function(*tensors))
 
 
+def _of_poses(function: Any, template: Template, node: Node) -> BatchCall | None:
+    """Of poses or tangents on the last axes; a batch stands in front of them."""
+    return function if template == ((Slot(0),), {}) else None
+
+
+def _action(function: Any, template: Template, node: Node) -> BatchCall | None:
+    """Of poses [*k, n, n] on points [*m, d], whose leading axes broadcast."""
+    if template != ((Slot(0), Slot(1)), {}):
+        return None
+    poses, points = node.shapes
+    leading = (poses[:-2], points[:-1])
+    return on_aligned(function, leading, node.batched, max(map(len, leading)))
+
+
 def filled(function: Callable[..., Any], template: Template) -> Callable[..., Any]:
     """The function of a call's operands alone."""
     positional, named = template
@@ -97,12 +113,22 @@ def _holders_of(name: str) -> list[Any]:
     return [getattr(place, name) for place in places if hasattr(place, name)]
 
 
-_RULES: Mapping[Any, Callable[[Any, Template, Node], BatchCall | None]] = {
+BatchRule = Callable[[Any, Template, Node], BatchCall | None]
+_OF_POSES: Mapping[Any, BatchRule] = {
+    function: _of_poses
+    for group in GROUPS
+    for function in (group.exp, group.log, group.inverse, group.adjoint)
+}
+_RULES: Mapping[Any, BatchRule] = {
     function: rule
     for rule, names in _NAMES.items()
     for name in names.split()
     for function in _holders_of(name)
-} | dict.fromkeys((signals.hold, signals.interpolate), _with_batch_axis)
+} | {
+    **dict.fromkeys((signals.hold, signals.interpolate), _with_batch_axis),
+    **_OF_POSES,
+    **{group.act: _action for group in GROUPS},
+}
 
 
 # ---- modules ---------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Numbers, arrays and tensors of the user's, as constants of a declaration."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,23 @@ _COMPLEX = (
 )
 
 
+class NoTerm(ABC):
+    """Something of a declaration that is no number or tensor."""
+
+    @property
+    @abstractmethod
+    def remedy(self) -> str:
+        """What to write in the place of it."""
+
+
 def constant_tensor(value: Any) -> Tensor:
     """A float64 copy of a number, array, tensor or nested list of numbers.
 
     Raises:
         DeclarationError: something that is none of these, with what to do about it.
     """
+    if isinstance(value, NoTerm):
+        raise DeclarationError(value.remedy)
     if isinstance(value, float | int) and value == value:
         return torch.tensor(float(value), dtype=torch.float64)
     if isinstance(value, Tensor):

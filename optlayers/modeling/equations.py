@@ -47,7 +47,8 @@ def check_equations(
 
 def _whole_shape(one: Constraint | BoundField) -> tuple[int, ...]:
     """The shape with the stages in front, where there are any."""
-    return one.shape if one.stages is None else (len(one.stages), *one.shape)
+    shape = one.shape if isinstance(one, Constraint) else one.coordinate_shape
+    return shape if one.stages is None else (len(one.stages), *shape)
 
 
 def _names(equation: Constraint) -> frozenset[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from optlayers.errors import DeclarationError, ShapeError
+from optlayers.geometry.groups import Group
 from optlayers.linalg.pattern import Pattern
 from optlayers.modeling.dimensions import Dimension
 from optlayers.modeling.origin import NOWHERE, Origin
@@ -61,6 +62,8 @@ class Field:
         doc: the user's sentence on it.
         origin: where it was declared.
         pattern: where a sparse parameter has entries; bounds are then of its entries.
+        group: whose elements it holds, as matrices on its last two axes; None for
+            plain tensors.
     """
 
     role: Role
@@ -75,6 +78,7 @@ class Field:
     doc: str = ""
     origin: Origin = NOWHERE
     pattern: Pattern | None = None
+    group: Group | None = None
 
     def __post_init__(self) -> None:
         if self.pattern is not None:
@@ -93,7 +97,7 @@ class Field:
     @cached_property
     def text(self) -> str:
         """The declaration as it is written, e.g. `Variable("n", nonneg=True)`."""
-        words = [f'"{self.dimension_text}"'] if self.dimensions else []
+        words = [f'"{self.dimension_text}"'] if self.dimension_text else []
         for name in ("nonneg", "nonpos", "symmetric", "psd"):
             words += [f"{name}=True"] if getattr(self, name) else []
         for name in ("lower", "upper", "start"):
@@ -101,12 +105,13 @@ class Field:
             words += [f"{name}={_number_text(value)}"] if value is not None else []
         if self.pattern is not None:
             words.append(f"pattern={self.pattern.size} entries")
-        return f"{self.role.value}({', '.join(words)})"
+        return f"{self._word}({', '.join(words)})"
 
     @property
     def dimension_text(self) -> str:
         """The dimensions as they are written, e.g. `k n`."""
-        return " ".join(str(dimension) for dimension in self.dimensions)
+        written = self.dimensions if self.group is None else self.dimensions[:-2]
+        return " ".join(str(dimension) for dimension in written)
 
     @property
     def dimension_names(self) -> tuple[str, ...]:
@@ -155,7 +160,14 @@ class Field:
             dimensions=self.dimensions,
             origin=self.origin,
             pattern=self.pattern,
+            group=self.group,
         )
+
+    @property
+    def _word(self) -> str:
+        if self.group is None:
+            return self.role.value
+        return self.group.name + ".parameter" * (self.role is Role.PARAMETER)
 
     def pattern_sizes(self) -> dict[str, int]:
         """The named sizes that the pattern fixes."""
@@ -217,6 +229,7 @@ class BoundField:
         lower, upper, start: as declared: number, float64 tensor or None.
         doc: the user's sentence on it.
         pattern: where a sparse parameter has entries; its shape is then [nnz].
+        group: whose elements it holds, as matrices; None for plain tensors.
         text: the declaration's source, e.g. `Variable("n", nonneg=True)`.
         dimensions: the axes as they were declared.
         origin: where it was declared.
@@ -238,6 +251,14 @@ class BoundField:
     dimensions: tuple[Dimension, ...] = ()
     origin: Origin = NOWHERE
     pattern: Pattern | None = None
+    group: Group | None = None
+
+    @property
+    def coordinate_shape(self) -> tuple[int, ...]:
+        """Shape of what is solved for: its entries, or the steps of poses."""
+        if self.group is None:
+            return self.shape
+        return (*self.shape[:-2], self.group.degrees)
 
     @property
     def is_variable(self) -> bool:

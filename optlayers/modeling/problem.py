@@ -18,10 +18,11 @@ from optlayers.modeling.declaration import (
 from optlayers.modeling.differential import integrate
 from optlayers.modeling.dynamics import SAVE_TIMES, check_names, dynamics_of
 from optlayers.modeling.equations import check_equations
-from optlayers.modeling.expressions import call_module, call_torch
-from optlayers.modeling.fields import RESERVED, Field, Role
+from optlayers.modeling.expressions import Expression, call_module, call_torch
+from optlayers.modeling.fields import RESERVED, BoundField, Field, Role
 from optlayers.modeling.goals import NOT_OPTIMIZED, Goal
 from optlayers.modeling.origin import Origin
+from optlayers.modeling.poses import Pose
 from optlayers.modeling.rendering import render_latex, render_text
 from optlayers.modeling.sizes import check_sizes, infer_sizes
 from optlayers.modeling.tracing import Body, tracing
@@ -167,8 +168,9 @@ class DeclaredProblem:
         bound = {n: one.bind(n, sizes, steps) for n, one in self.fields.items()}
         values = {name: field_expression(one) for name, one in bound.items()}
         captures = Captures(objects)
+        given = {n: _in_the_body(bound[n], values[n]) for n in self._written}
         with tracing(Body(captures, call_module, call_torch)):
-            goal = self.function(**{n: values[n] for n in self._written})
+            goal = self.function(**given)
         if not isinstance(goal, Goal):
             raise DeclarationError(self._not_a_goal(goal))
         self._check_sense(goal.sense)
@@ -296,6 +298,11 @@ def declare(
     if problem.is_sized:
         problem.trace({}, None)
     return problem
+
+
+def _in_the_body(field: BoundField, value: Expression) -> Expression | Pose:
+    """What the argument of a field stands for."""
+    return value if field.group is None else Pose(field.group, value)
 
 
 def _read_signature(function: Callable[..., Any]) -> dict[str, Field]:

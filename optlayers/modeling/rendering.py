@@ -365,6 +365,11 @@ def _space(on: Formulas, one: BoundField, by_name: bool) -> str:
     sizes = [str(size) for size in shape]
     if by_name:
         sizes = [str(dimension) for dimension in one.dimensions]
+    if one.group is not None:
+        letters, digit = one.group.name[:2], one.group.name[2:]
+        space = on.notation.word(letters) + on.notation.grouped(digit)
+        count = on.notation.product(sizes[:-2])
+        return on.notation.superscript(space, count) if count else space
     mark = "+" if one.nonneg or one.psd else "-" if one.nonpos else ""
     if one.psd or one.symmetric:
         return on.notation.space("S", sizes[:1], "+" if one.psd else "")

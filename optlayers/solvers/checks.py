@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from optlayers.linalg.pattern import Pattern
 from optlayers.solution import Status
 
 Attribute = Literal[
-    "finite", "pos", "nonneg", "nonpos", "symmetric", "psd", "lower", "upper"
+    "finite", "pos", "nonneg", "nonpos", "symmetric", "psd", "lower", "upper", "pose"
 ]
 
 # Matrices are formed in the parameter's own precision: their symmetry and their
@@ -36,7 +37,8 @@ class Check:
         attribute: what is promised; NaN and infinity break every one of them.
         text: the declaration, such as 'Parameter("n", nonneg=True)'.
         sample_ndim: the number of axes of one sample.
-        bound: the limit of "lower" and "upper", broadcast over the sample.
+        bound: the limit of "lower" and "upper", broadcast over the sample; the group
+            of "pose".
         pattern: of a sparse matrix, of which a sample holds the entries only.
     """
 
@@ -53,7 +55,7 @@ class Check:
             return True
         if not np.isfinite(value.sum()) and not np.isfinite(value).all():
             return False
-        if self.attribute in ("symmetric", "psd"):
+        if self.attribute in ("symmetric", "psd", "pose"):
             return bool(self._keeps(value).all())
         match self.attribute:
             case "pos":
@@ -90,6 +92,12 @@ class Check:
         elif self.attribute == "psd" and self._is_symmetric(one[None])[0]:
             lowest = np.linalg.eigvalsh(one)[0]
             return f"{self.name} has eigenvalue {lowest:.3g}, declared {self.text}"
+        elif self.attribute == "pose":
+            poses = torch.tensor(one)
+            first = [int(k) for k in (~self.bound.has(poses)).nonzero()[0]]
+            place = str(first) if first else ""
+            fault = self.bound.fault(poses[tuple(first)])
+            return f"{self.name}{place} {fault}, declared {self.text}"
         else:
             worst = np.unravel_index(np.argmax(self._excess(one)), one.shape)
             fault = f"is {one[worst]:.6g}"
@@ -115,6 +123,8 @@ class Check:
             return np.array(keeps, dtype=bool)
         if self.attribute == "symmetric":
             return self._is_symmetric(samples)
+        if self.attribute == "pose":
+            return _all_entries(self.bound.has(torch.tensor(samples)).numpy())
         if self.attribute == "psd":
             return np.logical_and(self._is_symmetric(samples), _is_psd(samples))
         keeps = [bool((self._excess(one) <= 0).all()) for one in samples]

@@ -75,6 +75,8 @@ def _refuse_fields(declaration: Declaration) -> None:
             fault = "belongs to a differential equation"
         elif field.is_variable and field.psd:
             fault = "is semidefinite, which logarithms of entries do not preserve"
+        elif field.is_variable and field.group is not None:
+            fault = "is a pose, whose entries have signs of all kinds"
         elif field.is_variable and field.nonpos:
             fault = "is never positive; write the problem in its negative"
         if fault is not None:

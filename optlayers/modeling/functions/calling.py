@@ -9,6 +9,7 @@ from torch import Tensor
 from optlayers.errors import DeclarationError, ShapeError
 from optlayers.modeling.algebra import Algebra
 from optlayers.modeling.atoms import ATOMS, ShapeMismatch
+from optlayers.modeling.constants import NoTerm
 from optlayers.modeling.expressions import apply, as_expression
 from optlayers.modeling.inference import located
 from optlayers.modeling.options import is_unknown
@@ -42,7 +43,13 @@ def call(name: str, *arguments: Any, **options: Any) -> Any:
 
 
 def as_tensor(value: Any) -> Tensor:
-    """A floating tensor of a tensor, array, number or nested list of numbers."""
+    """A floating tensor of a tensor, array, number or nested list of numbers.
+
+    Raises:
+        DeclarationError: a pose, or the like.
+    """
+    if isinstance(value, NoTerm):
+        raise located(DeclarationError(value.remedy))
     tensor = torch.as_tensor(value)
     if tensor.is_floating_point() or tensor.is_complex():
         return tensor
