@@ -74,7 +74,8 @@ def differentiable_minimum(
         plan: how to solve.
         inputs: each [*shape] (shared) or [B, *shape].
         modules: that the functions call, by name.
-        start: where the search begins, [B, n].
+        start: where the search begins, [B, n]; or [B, S, n], of which the start of
+            the lowest minimum counts.
         options: order, gradient and failure behaviour.
         checked: the tensors that the checks of the plan look at.
         batch_shape: leading dimensions of the call, whose product is B.
@@ -86,6 +87,7 @@ def differentiable_minimum(
     """
     is_traced = is_transformed()
     found = _found(plan, inputs, modules, checked, start, batch_shape)
+    start = start if start.ndim == 2 else start[:, 0]
     ok = found.status == int(Status.SOLVED)
     stats = {
         "steps": found.steps,

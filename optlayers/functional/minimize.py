@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree
 
 from optlayers.errors import ParameterError, ShapeError, TransformError
 from optlayers.functional.minimize_choices import TOLERANCES
-from optlayers.functional.options import SolveOptions
+from optlayers.functional.options import SolveOptions, check_starts
 from optlayers.functional.plans import accepted_solver
 from optlayers.functional.pytrees import Unknowns
 from optlayers.functional.root_choices import refuse_singular
@@ -26,7 +27,8 @@ from optlayers.programs.minimize import BatchFunction, MinimizeProgram
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution, Status
 from optlayers.solvers.failure import report
-from optlayers.solvers.minimize.run import Found, certified
+from optlayers.solvers.minimize.run import Found
+from optlayers.solvers.minimize.starts import best_in_turn, drawn
 from optlayers.solvers.plan import OnFailure
 
 _ADVICE = (
@@ -48,6 +50,7 @@ def minimize(
     on_failure: OnFailure = "raise",
     order: int = 1,
     gradient: str = "exact",
+    starts: Any = None,
 ) -> Solution:
     """Find a point that satisfies the KKT conditions, which minima do.
 
@@ -72,6 +75,11 @@ def minimize(
         order: how often the result may be differentiated.
         gradient: "exact", or "least_squares", which takes the derivative of minimum
             norm where the KKT matrix is singular.
+        starts: how many starts are tried, or what they are, as start with an axis S in
+            front; of each sample the lowest minimum found is kept. A number takes the
+            same points in every call: `start` and others, between finite bounds or
+            around it. They are solved one after another, as functions cannot be given
+            more rows than they have data for.
 
     Returns:
         A `Solution`: `value` in the form of start; of those given,
@@ -105,15 +113,17 @@ def minimize(
         gradient=gradient,
     )  # fmt: skip
     options.check_kind(program.kind)
-    return _solve(program, unknowns, first, options)
+    points = _points(program, unknowns, first, starts)
+    return _solve(program, unknowns, points, options)
 
 
 def _solve(
-    program: MinimizeProgram, unknowns: Unknowns, start: Tensor, options: SolveOptions
+    program: MinimizeProgram, unknowns: Unknowns, points: Tensor, options: SolveOptions
 ) -> Solution:
-    limit = options.tolerance or TOLERANCES[start.dtype]
+    """The lowest minimum from starts [B, S, n]."""
+    limit = options.tolerance or TOLERANCES[points.dtype]
     solver = accepted_solver(program, options.solver, tolerance=limit)
-    found = certified(program, solver, start, limit)
+    found = best_in_turn(program, solver, points, limit)
     ok = found.status == Status.SOLVED
     if options.on_failure == "raise" and not bool(ok.all()):
         raise _failure(found, limit, unknowns.batch_shape)
@@ -167,6 +177,30 @@ def kkt_operator(program: MinimizeProgram, point: Tensor) -> Operator:
         return program.linearize(point)
     system = RootProgram(program.residual, len(point), point.shape[1])
     return linearize(system, point, "exact")
+
+
+def _points(
+    program: MinimizeProgram, unknowns: Unknowns, first: Tensor, starts: Any
+) -> Tensor:
+    """Where the searches begin, [B, S, n]."""
+    check_starts(starts)
+    if starts is None:
+        return first.unsqueeze(1)
+    if isinstance(starts, int):
+        return drawn(first, program.lower, program.upper, starts)
+    leaves, structure = _pytree.tree_flatten(starts)
+    shapes = [tuple(one.shape) for one in leaves if isinstance(one, Tensor)]
+    counts = {shape[0] for shape in shapes if shape}
+    wanted = [(*counts, *shape) for shape in unknowns.shapes]
+    if structure != unknowns.structure or len(counts) != 1 or shapes != wanted:
+        raise ShapeError(
+            f"starts has tensors of shapes {[list(one) for one in shapes]}; give a "
+            "number of starts, or the form of start with one axis S in front of "
+            f"{[list(one) for one in unknowns.shapes]}."
+        )
+    rows = zip(*(leaf.unbind(0) for leaf in leaves), strict=True)
+    each = [unknowns.rows(_pytree.tree_unflatten(one, structure)) for one in rows]
+    return torch.stack(each, 1).to(first).detach()
 
 
 def _duals(program: MinimizeProgram, y: Tensor, lam: Tensor) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """The options every layer and every function takes, checked once, hashable.
 
-solver, gradient, order, on_failure, tolerance, warm_start.
+solver, gradient, order, on_failure, tolerance, warm_start, starts, all_starts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -60,6 +60,10 @@ class SolveOptions:
         warm_start: where the search begins, values of variables by name, each
             [*batch, *shape]; None for the start of the declaration. Only roots and
             minima have one.
+        starts: how many starts of each sample are tried, or what they are: values of
+            variables by name, each [S, *shape]; None for one. Only minima have several.
+        all_starts: whether every start is a sample of the result, on an axis S behind
+            its batch axes, instead of the best alone.
         asked: the kind of problem that `solver` names, not an option of its own; None
             if it names none.
 
@@ -74,6 +78,8 @@ class SolveOptions:
     tolerance: float | None = None
     # A hint for one call: options that differ in nothing else share their plans.
     warm_start: Any = field(default=None, compare=False, repr=False)
+    starts: Any = field(default=None, compare=False, repr=False)
+    all_starts: bool = field(default=False, compare=False)
     asked: Kind | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +102,9 @@ class SolveOptions:
                 f"tolerance={self.tolerance!r}: give a number between 0 and 1, "
                 "such as 1e-8; it bounds the residual."
             )
+        check_starts(self.starts)
+        if self.all_starts and self.starts is None:
+            raise ParameterError("all_starts=True: say how many, as in starts=8.")
 
     def check_kind(self, kind: Kind) -> None:
         """Refuse what problems of this kind do not know.
@@ -110,11 +119,23 @@ class SolveOptions:
                 f"warm_start= was given, and problems of kind {kind.value} take none; "
                 f"those of kind {' and '.join(one.value for one in WARM)} do."
             )
+        if self.starts is not None and kind is not Kind.MINIMIZE:
+            raise NotSupported(
+                f"starts= was given, and problems of kind {kind.value} are solved from "
+                "one; those of kind minimize, which may have several minima, from many."
+            )
 
     @property
     def cold(self) -> "SolveOptions":
-        """The same options without a warm start, to be kept."""
-        return self if self.warm_start is None else self.replace(warm_start=None)
+        """The same options without what says where the search begins, to be kept."""
+        if not self.is_hinted:
+            return self
+        return self.replace(warm_start=None, starts=None, all_starts=False)
+
+    @property
+    def is_hinted(self) -> bool:
+        """Whether it is said where the search begins."""
+        return self.warm_start is not None or self.starts is not None
 
     def replace(self, **changes: Any) -> "SolveOptions":
         """The same options with some changed; unknown names raise."""
@@ -140,6 +161,21 @@ def kind_asked(solver: object) -> Kind | None:
         kind, dot, _ = solver.partition(".")
         return Kind(kind) if dot and kind in _KINDS else None
     return solver.kind if isinstance(solver, Solver) else None
+
+
+def check_starts(starts: Any) -> None:
+    """Refuse numbers of starts below one.
+
+    Args:
+        starts: a number, or what they are.
+
+    Raises:
+        ParameterError: with what is right.
+    """
+    if isinstance(starts, int) and not isinstance(starts, bool) and starts >= 1:
+        return
+    if isinstance(starts, Real):
+        raise ParameterError(f"starts={starts!r}: give an integer, 1 or more.")
 
 
 def check_gradient(gradient: str, kind: Kind) -> None:

@@ -34,6 +34,7 @@ from optlayers.layers.in_cvxpy import in_cvxpy
 from optlayers.layers.patterned import as_torch, bound_entries, read_entries
 from optlayers.layers.result import Result
 from optlayers.layers.routes import ROUTES, Route, route_of
+from optlayers.layers.starts import named_starts
 from optlayers.layers.warm_start import starts_of
 from optlayers.modeling.fields import Role
 
@@ -127,11 +128,12 @@ class Layer(nn.Module):
         options = {name: named.pop(name) for name in OPTION_NAMES if name in named}
         parameters = self._collect(values, named)
         if torch.compiler.is_compiling():
-            cold = {**options, "warm_start": None}
+            hints = ("warm_start", "starts", "all_starts")
+            cold = {name: one for name, one in options.items() if name not in hints}
             self._ready(self._shapes_of(parameters), **cold)
         chosen = self.options.replace(**self._warmed(options))
         route = self._route_for(parameters, chosen)
-        if chosen.warm_start is not None:
+        if chosen.is_hinted:
             chosen.check_kind(route.template.kind)
         return route(parameters, self._met(), chosen)
 
@@ -214,14 +216,15 @@ class Layer(nn.Module):
         self._weak = frozenset(weak)
 
     def _warmed(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The options with the values of a warm start, whatever gave them."""
-        if options.get("warm_start") is None:
-            return options
+        """The options with the values of starts, whatever gave them."""
         declared = self.problem.declared
-        starts = starts_of(
-            declared.name, declared.variable_names, options["warm_start"]
-        )
-        return {**options, "warm_start": starts}
+        readers = {"warm_start": starts_of, "starts": named_starts}
+        found = {
+            name: read(declared.name, declared.variable_names, options[name])
+            for name, read in readers.items()
+            if options.get(name) is not None
+        }
+        return {**options, **found}
 
     def _capture(self) -> None:
         for name, met in self.problem.declared.captured().items():

@@ -25,6 +25,7 @@ from optlayers.functional.plans import accepted_solver
 from optlayers.layers.given import home_of
 from optlayers.layers.precision import possible_precisions, search_precision
 from optlayers.layers.result import Result
+from optlayers.layers.starts import each_start, search_points
 from optlayers.layers.warm_start import first_points, take_starts, with_starts
 from optlayers.programs.minimize import BatchFunction, MinimizeProgram
 from optlayers.solvers.minimize.half_turns import HalfTurns
@@ -74,13 +75,21 @@ class MinimizeRoute:
         like = home_of([*aligned.values(), *tensors], modules)
         dtype = search_precision(self.subject, reads.dtypes(modules))
         start = template.box.start.to(dtype=dtype, device=like.device)
+        start = first_points(start, starts, template.unknowns, math.prod(batch_shape))
+        points = search_points(start, options.starts, template.unknowns, template.box)
+        plan = self._plan(options, dtype)
+        inputs = [one.to(dtype=dtype, device=like.device) for one in tensors]
+        checked = template.promises.checked(aligned, captured)
+        if options.all_starts:
+            batch_shape = torch.Size((*batch_shape, points.shape[1]))
+            inputs, checked, points = each_start(plan, inputs, checked, points)
         solved = differentiable_minimum(
-            self._plan(options, dtype),
-            [one.to(dtype=dtype, device=like.device) for one in tensors],
+            plan,
+            inputs,
             modules,
-            first_points(start, starts, template.unknowns, math.prod(batch_shape)),
+            points,
             options,
-            checked=template.promises.checked(aligned, captured),
+            checked=checked,
             batch_shape=batch_shape,
             reads_closures=reads.reads_closures,
         )

@@ -20,6 +20,7 @@ RESERVED = frozenset(
     (
         "self",
         *("solver", "gradient", "order", "on_failure", "tolerance", "warm_start"),
+        *("starts", "all_starts"),
         *("steps", "dual", "objective", "status", "ok", "stats"),
     )
 )

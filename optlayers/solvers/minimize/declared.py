@@ -15,6 +15,7 @@ from optlayers.solvers.checks import first_faults
 from optlayers.solvers.failure import Fault, report
 from optlayers.solvers.minimize.plan import MinimizePlan, Modules
 from optlayers.solvers.minimize.run import Found, certified
+from optlayers.solvers.minimize.starts import best_of_rows, repeated
 
 
 def run(
@@ -32,7 +33,8 @@ def run(
         inputs: of the plan's functions, each [*shape] (shared) or [B, *shape].
         modules: of the plan's functions, by name.
         checked: the tensors that `plan.checks` speak of, in that order.
-        start: where the search begins, [B, n].
+        start: where the search begins, [B, n]; or [B, S, n], of which the start of
+            the lowest minimum counts.
         batch_shape: the user's batch axes; prod = B.
 
     Raises:
@@ -76,12 +78,17 @@ def _rows_of(
 def _solved(
     plan: MinimizePlan, inputs: Sequence[Tensor], modules: Modules, start: Tensor
 ) -> Found:
-    program = plan.program(inputs, modules, start)
-    return certified(program, plan.solver, start, plan.tolerance)
+    if start.ndim == 2:
+        program = plan.program(inputs, modules, start)
+        return certified(program, plan.solver, start, plan.tolerance)
+    own = repeated(inputs, plan.input_ndims, start.shape[1])
+    program = plan.program(own, modules, start.flatten(0, 1))
+    return best_of_rows(program, plan.solver, start, plan.tolerance)
 
 
 def _set_aside(start: Tensor, width: int, status: Tensor) -> Found:
     """Nothing was tried yet: every sample stands at its start, multipliers are zero."""
+    start = start if start.ndim == 2 else start[:, 0]
     batch, size = start.shape
     return Found(
         torch.cat([start, start.new_zeros(batch, width - size)], 1),

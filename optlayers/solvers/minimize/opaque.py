@@ -30,7 +30,7 @@ def solve(
         plan: the handle of a `MinimizePlan`: how.
         inputs: of the plan's functions, each [*shape] (shared) or [B, *shape].
         checked: the tensors that `plan.checks` speak of, in that order.
-        start: where the search begins, [B, n].
+        start: where the search begins, [B, n] or [B, S, n].
         batch_shape: the user's batch axes; prod = B.
         width: n + me + m.
 
@@ -97,7 +97,8 @@ def _solve_mapped(info, in_dims, inputs, checked, start, plan, batch_shape, widt
         flat(t, mapped, check.sample_ndim, count, batch)
         for t, mapped, check in zip(checked, checked_dims, own.checks, strict=True)
     ]
-    start = flat(start, start_dim, 1, count, batch, must_be_batched=True)
+    axes = start.ndim - 1 - (start_dim is not None)
+    start = flat(start, start_dim, axes, count, batch, must_be_batched=True)
     results = _operator(numbers, watched, start, plan, [count, *batch_shape], width)
     return tuple(t.unflatten(0, (count, batch)) for t in results), (0,) * len(results)
 
