@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 
 from optlayers.compile.boxes import Box, box_of
+from optlayers.compile.losses import Term, with_placeholder
 from optlayers.compile.multipliers import (
     MultiplierReadout,
     Part,
@@ -42,7 +43,9 @@ class MinimizeTemplate:
         objective: f, [B, n] -> [B, 1], as it was declared.
         equalities, inequalities: h and g, [B, n] -> [B, me] and [B, mi]; None if there
             are none.
-        residuals: r with f = r'r where a sum of squares is minimized, else None.
+        residuals: r with f = r'r, or the sum of phi(r), where one is minimized, else
+            None.
+        loss: phi, [B, k] -> [B, k], or None where it is that of squares.
         maximize: whether f is to be large.
         inputs: what all of these read beside x.
         unknowns: how x stands for the variables.
@@ -60,6 +63,7 @@ class MinimizeTemplate:
     equalities: SampleFunction | None
     inequalities: SampleFunction | None
     residuals: SampleFunction | None
+    loss: SampleFunction | None
     maximize: bool
     inputs: Inputs
     unknowns: Unknowns
@@ -94,7 +98,7 @@ def compile_minimize(declaration: Declaration, why: str) -> MinimizeTemplate:
     fields, written, objective = written_out(declaration, [*equal, *unequal])
     count = sum(_stage_count(one) for one in equal)
     maximize = declaration.sense == "maximize"
-    squares = None if maximize else residuals_of(objective)
+    terms = None if maximize else residuals_of(objective)
     unknowns = Unknowns.of(fields)
     sides = [side for one in written for side in (one.left, one.right)]
     outputs = [objective, *sides]
@@ -113,7 +117,10 @@ def compile_minimize(declaration: Declaration, why: str) -> MinimizeTemplate:
         objective=writer.values([objective]),
         equalities=writer.differences(written[:count]),
         inequalities=writer.differences(written[count:]),
-        residuals=None if squares is None else writer.values(squares),
+        residuals=None
+        if terms is None
+        else writer.values([one.residual for one in terms]),
+        loss=None if terms is None else writer.losses(terms),
         maximize=maximize,
         inputs=inputs,
         unknowns=unknowns,
@@ -140,6 +147,17 @@ class _Functions:
         """These expressions, one after another."""
         sides = [(k, None, one.shape) for k, one in enumerate(expressions)]
         return self._made(expressions, sides)
+
+    def losses(self, terms: Sequence[Term]) -> SampleFunction | None:
+        """The losses of the residuals of these terms; None if all are squares."""
+        if all(one.loss is None for one in terms):
+            return None
+        made = [with_placeholder(one, f"r{k}") for k, one in enumerate(terms)]
+        shapes = {one.options["field"].name: one.shape for one, _ in made}
+        outputs = [loss for _, loss in made]
+        evaluator = Evaluator(outputs, variables=shapes)
+        sides = [(k, None, one.shape) for k, one in enumerate(outputs)]
+        return SampleFunction(evaluator, Unknowns(shapes), self._inputs, sides)
 
     def differences(self, constraints: Sequence[Constraint]) -> SampleFunction | None:
         """left - right of these constraints, one after another; None if none."""

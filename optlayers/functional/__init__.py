@@ -3,6 +3,7 @@
 from optlayers.functional.convex import cone_program, quadratic_program
 from optlayers.functional.integrate import integrate
 from optlayers.functional.integration import integration
+from optlayers.functional.least_squares import least_squares
 from optlayers.functional.minimize import minimize
 from optlayers.functional.root import fixed_point, root
 from optlayers.programs.cones import Cones
@@ -18,6 +19,7 @@ __all__ = [
     "fixed_point",
     "integrate",
     "integration",
+    "least_squares",
     "minimize",
     "quadratic_program",
     "root",

@@ -98,12 +98,12 @@ def minimize(
         SingularError: a derivative is needed where the KKT matrix is singular.
         TransformError: called inside `torch.func` or `torch.compile`.
     """
-    _refuse_transforms()
+    refuse_transforms("minimize")
     unknowns = Unknowns.of(start)
     first = unknowns.rows(start).detach()
-    h, me = _constraint("equalities", equalities, unknowns, first)
-    g, mi = _constraint("inequalities", inequalities, unknowns, first)
-    low, high = _bounds(unknowns, first, lower, upper)
+    h, me = rows_of("equalities", equalities, unknowns, first)
+    g, mi = rows_of("inequalities", inequalities, unknowns, first)
+    low, high = checked_bounds(unknowns, first, lower, upper)
     program = MinimizeProgram(
         _objective(objective, unknowns), unknowns.batch_size, unknowns.size,
         h, g, me, mi, low, high,
@@ -113,14 +113,18 @@ def minimize(
         gradient=gradient,
     )  # fmt: skip
     options.check_kind(program.kind)
-    points = _points(program, unknowns, first, starts)
-    return _solve(program, unknowns, points, options)
+    points = points_of(program, unknowns, first, starts)
+    return solve_with(program, unknowns, points, options)
 
 
-def _solve(
+def solve_with(
     program: MinimizeProgram, unknowns: Unknowns, points: Tensor, options: SolveOptions
 ) -> Solution:
-    """The lowest minimum from starts [B, S, n]."""
+    """The lowest minimum from starts [B, S, n], with its derivative.
+
+    Raises:
+        SolverRefused, SolveError, SingularError: as of `minimize`.
+    """
     limit = options.tolerance or TOLERANCES[points.dtype]
     solver = accepted_solver(program, options.solver, tolerance=limit)
     found = best_in_turn(program, solver, points, limit)
@@ -179,10 +183,14 @@ def kkt_operator(program: MinimizeProgram, point: Tensor) -> Operator:
     return linearize(system, point, "exact")
 
 
-def _points(
+def points_of(
     program: MinimizeProgram, unknowns: Unknowns, first: Tensor, starts: Any
 ) -> Tensor:
-    """Where the searches begin, [B, S, n]."""
+    """Where the searches begin, [B, S, n].
+
+    Raises:
+        ShapeError: starts of another form than that of the unknowns.
+    """
     check_starts(starts)
     if starts is None:
         return first.unsqueeze(1)
@@ -233,13 +241,17 @@ def _objective(objective: Callable[[Any], Tensor], unknowns: Unknowns) -> BatchF
     return wrapped
 
 
-def _constraint(
+def rows_of(
     name: str,
     function: Callable[[Any], Tensor] | None,
     unknowns: Unknowns,
     first: Tensor,
 ) -> tuple[BatchFunction | None, int]:
-    """A constraint as a function of matrices, [B, n] -> [B, m], and its m."""
+    """A function of the user's form as one of matrices, [B, n] -> [B, m], and its m.
+
+    Raises:
+        ShapeError: it returns no row for each sample.
+    """
     if function is None:
         return None, 0
 
@@ -264,9 +276,15 @@ def _flat(name: str, value: Any, unknowns: Unknowns, tail: tuple[int, ...]) -> T
     return value.reshape(unknowns.batch_size, *tail)
 
 
-def _bounds(
+def checked_bounds(
     unknowns: Unknowns, like: Tensor, lower: Any, upper: Any
 ) -> tuple[Tensor | None, Tensor | None]:
+    """Bounds as they lie in a row, [n] or [B, n], or None.
+
+    Raises:
+        ShapeError: bounds of another form than that of the unknowns.
+        ParameterError: they exclude each other, or hold NaN.
+    """
     low = _bound(unknowns, "lower", lower, like)
     high = _bound(unknowns, "upper", upper, like)
     if low is not None and high is not None and bool((low > high).any()):
@@ -289,10 +307,15 @@ def _bound(unknowns: Unknowns, name: str, given: Any, like: Tensor) -> Tensor | 
     return bound
 
 
-def _refuse_transforms() -> None:
+def refuse_transforms(name: str) -> None:
+    """Refuse to be called where the values of closures cannot be seen.
+
+    Raises:
+        TransformError: inside `torch.func` or `torch.compile`.
+    """
     if hides_values():
         raise TransformError(
-            "functional.minimize was called inside torch.func or torch.compile, which "
+            f"functional.{name} was called inside torch.func or torch.compile, which "
             "cannot see the tensors that its functions close over. Call it outside; "
             "give vmap's axis as one more batch axis of start."
         )

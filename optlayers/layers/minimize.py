@@ -152,6 +152,7 @@ class MinimizeRoute:
             equalities=template.equalities,
             inequalities=template.inequalities,
             residuals=template.residuals,
+            loss=template.loss,
             input_ndims=template.inputs.ndims,
             column_names=template.column_names,
             equality_names=template.equality_names,

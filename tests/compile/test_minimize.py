@@ -67,7 +67,6 @@ def test_sums_of_squares_give_their_residuals():
         lambda x, w: x[0],
         lambda x, w: w * x[0] ** 2,
         lambda x, w: -ol.sum_squares(x),
-        lambda x, w: w,
         lambda x, w: x[0] ** 4,
     ],
 )

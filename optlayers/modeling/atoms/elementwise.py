@@ -42,8 +42,9 @@ def entr(x: Tensor) -> Tensor:
 
 def huber(x: Tensor, M: float = 1) -> Tensor:
     """x^2 for |x| <= M, 2 M |x| - M^2 beyond."""
-    inner = x.abs().clamp(max=M)
-    return inner * (2 * x.abs() - inner)
+    # Without |x|, whose second derivative at zero would be lost.
+    inner = x.clamp(-M, M)
+    return inner * (2 * x - inner)
 
 
 def rel_entr(x: Tensor, y: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def standalone(plan: MinimizePlan, names: tuple[str, ...], *modules: nn.Module) 
         def alone(function: PointFunction) -> PointFunction:
             return Standalone(function, plan.input_ndims, own)
 
-        given = ("objective", "equalities", "inequalities", "residuals")
+        given = ("objective", "equalities", "inequalities", "residuals", "loss")
         functions = {name: getattr(plan, name) for name in given}
         made = replace(
             plan,

@@ -32,6 +32,7 @@ class MinimizePlan:
         objective: f, [B, n] -> [B, 1].
         maximize: whether f is to be large; the programs then minimize -f.
         equalities, inequalities, residuals: as of a `MinimizeProgram`, or None.
+        loss: likewise, a function of residuals [B, k].
         input_ndims: axes of one sample of each input of these functions.
         column_names: the variable that each unknown belongs to.
         equality_names, inequality_names, bound_names: the constraint that each entry
@@ -53,6 +54,7 @@ class MinimizePlan:
     equalities: PointFunction | None
     inequalities: PointFunction | None
     residuals: PointFunction | None
+    loss: PointFunction | None
     input_ndims: tuple[int, ...]
     column_names: tuple[str, ...]
     equality_names: tuple[str, ...]
@@ -114,7 +116,8 @@ class MinimizePlan:
             objective, like.shape[0], like.shape[1],
             bound(self.equalities), bound(self.inequalities),
             len(self.equality_names), len(self.inequality_names), lower, upper,
-            bound(self.residuals), sides=tuple(side.to(like) for side in self.bounds),
+            bound(self.residuals), bound(self.loss),
+            sides=tuple(side.to(like) for side in self.bounds),
         )  # fmt: skip
 
 
