@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optlayers.errors import ParameterError
+from optlayers.errors import NotSupported, ParameterError
 from optlayers.functional.options import SolveOptions
 from optlayers.implicit.backsolve import backsolve
 from optlayers.implicit.checkpoint import checkpointed
@@ -42,28 +42,43 @@ def _direct(
     program: InitialValueProgram, solver: Stepping, options: SolveOptions
 ) -> Solution:
     """The graph of all steps, of any order."""
-    return with_moved_saves(program, solver.solve(with_still_times(program)))
+    solved = solver.solve(with_still_times(program))
+    if not (solved.value.requires_grad or isinstance(solver, Stepping)):
+        name = type(solver).__name__
+        raise NotSupported(
+            f'gradient="{options.gradient}": {name} returned values without a graph, '
+            "and does not take its steps one at a time, so nothing can be "
+            "differentiated. Use a solver of optlayers, such as "
+            f'solver="dopri5", or call {name} under torch.no_grad().'
+        )
+    return with_moved_saves(program, solved)
 
 
 def _sweep(
     program: InitialValueProgram, solver: Stepping, options: SolveOptions
 ) -> Solution:
     """All steps at once, and a linear recursion."""
-    return with_moved_saves(program, sweep(with_still_times(program), solver))
+    return with_moved_saves(
+        program, sweep(with_still_times(program), _stepping(solver, options))
+    )
 
 
 def _checkpoint(
     program: InitialValueProgram, solver: Stepping, options: SolveOptions
 ) -> Solution:
     """The steps again, segment by segment."""
-    return with_moved_saves(program, checkpointed(with_still_times(program), solver))
+    return with_moved_saves(
+        program, checkpointed(with_still_times(program), _stepping(solver, options))
+    )
 
 
 def _backsolve(
     program: InitialValueProgram, solver: Stepping, options: SolveOptions
 ) -> Solution:
     """The adjoint equation."""
-    return with_moved_saves(program, backsolve(with_still_times(program), solver))
+    return with_moved_saves(
+        program, backsolve(with_still_times(program), _stepping(solver, options))
+    )
 
 
 def _steady_state(
@@ -76,6 +91,19 @@ def _steady_state(
     if options.on_failure == "raise":
         refuse_moving(solved, found)
     return solved
+
+
+def _stepping(solver: Any, options: SolveOptions) -> Stepping:
+    """The solver, if its steps may be taken one by one."""
+    if not isinstance(solver, Stepping):
+        name = type(solver).__name__
+        raise ParameterError(
+            f'gradient="{options.gradient}" takes the steps of the solver one by one; '
+            f"{name} takes them all at once (it has no `walk`, `stepper` and "
+            f'`is_for_stiff`). Use gradient="direct" if {name} computes with torch '
+            'operations, or a solver of optlayers, such as solver="dopri5".'
+        )
+    return solver
 
 
 # What each `gradient=` does.
@@ -105,7 +133,9 @@ def differentiable_integral(
         with `on_failure="nan"`, and else from where they stopped.
 
     Raises:
-        ParameterError: a gradient that cannot pass events.
+        ParameterError: a gradient that cannot pass events, or that takes the steps of
+            a solver which does not give them one by one.
+        NotSupported: the solver returned values without a graph.
         SolveError: no steady state, of `gradient="steady_state"`.
     """
     if program.events and options.gradient not in TAKE_EVENTS:

@@ -59,9 +59,10 @@ def integrate(
               order 1, for few states.
             - "checkpoint": the derivative of the steps, any order, in memory that
               grows with the square root of their number; they are taken twice.
-            - "backsolve": the adjoint equation, integrated backward in constant
-              memory; order 1, as accurate as that integration, and unstable where
-              the field contracts strongly.
+            - "backsolve": the adjoint equation, integrated backward; order 1, as
+              accurate as that integration. In constant memory, but unstable where the
+              field contracts strongly; where an implicit method made the steps, the
+              states between them are kept instead and this is stable.
             - "steady_state": of the last value alone, by f(t1, x) = 0, where it has
               come to rest; start has no influence.
         events: what may happen on the way; their functions take t [*batch] and x, as
@@ -87,7 +88,7 @@ def integrate(
         SolveError: samples did not reach their last time (`on_failure="raise"`), or
             are not at rest there ("steady_state").
         NotSupported: "checkpoint" or "backsolve" cannot find what the field closes
-            over.
+            over; or a solver of a third party returned values without a graph.
         TransformError: called inside `torch.func` or `torch.compile`.
     """
     check_rtol(rtol)

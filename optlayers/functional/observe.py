@@ -25,6 +25,11 @@ class WalkingSolver(Protocol):
         """Its method."""
         ...
 
+    @property
+    def is_for_stiff(self) -> bool:
+        """Whether its method is implicit, or may be handed over to one that is."""
+        ...
+
     def refuses(self, program: InitialValueProgram) -> str | None:
         """One sentence on why not, or None."""
         ...
@@ -59,6 +64,11 @@ class Observed:
     def stepper(self) -> Any:
         """The method of the solver."""
         return self.solver.stepper
+
+    @property
+    def is_for_stiff(self) -> bool:
+        """Whether the solver is."""
+        return self.solver.is_for_stiff
 
     def refuses(self, program: InitialValueProgram) -> str | None:
         """What the solver refuses."""

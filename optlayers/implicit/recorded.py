@@ -3,7 +3,7 @@
 Rejected steps are left out; samples that failed stand for one that did not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -21,6 +21,11 @@ class Stepping(Protocol):
     @property
     def stepper(self) -> Any:
         """The method: `begin`, `step`, `complete` and `interpolate`."""
+        ...
+
+    @property
+    def is_for_stiff(self) -> bool:
+        """Whether its method is implicit, or may be handed over to one that is."""
         ...
 
     def walk(self, program: InitialValueProgram, *, records: bool = False) -> Any:
@@ -147,6 +152,38 @@ def interpolated(
         wanted.fraction.unsqueeze(1),
     )
     return values.squeeze(1)
+
+
+def within(
+    stepper: Any,
+    field: FieldFunction,
+    time: Tensor,
+    size: Tensor,
+    state: Tensor,
+    places: Sequence[float],
+) -> Tensor:
+    """The solution at some places of each step, [M, P, n].
+
+    Of an implicit method by a shorter step to each: its dense output rests on stages
+    that are less accurate than the end where the solution is stiff. At rtol 1e-8 that
+    was 30 times the tolerance of kvaerno5 on Robertson's problem.
+
+    Args:
+        stepper: that made the steps.
+        field: f of M steps.
+        time: t, [M].
+        size: h, [M].
+        state: at their beginnings, [M, n].
+        places: fractions of h.
+    """
+    carry = stepper.begin(field, time, state)
+    if stepper.is_implicit:
+        steps = [stepper.step(field, time, p * size, state, carry) for p in places]
+        return torch.stack([one.state for one in steps], 1)
+    step = stepper.step(field, time, size, state, carry)
+    step = stepper.complete(field, time, size, state, step)
+    wanted = state.new_tensor(places).expand(len(time), -1)
+    return stepper.interpolate(state, size, step, wanted)
 
 
 def over_steps(field: FieldFunction, batch: int) -> FieldFunction:

@@ -1,5 +1,6 @@
 """The adjoint equation by methods that take the Jacobian of what they integrate."""
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -9,6 +10,11 @@ from optlayers.functional import integrate
 from optlayers.implicit import backsolve
 from optlayers.solvers.ode import Leapfrog
 from optlayers.solvers.ode.control import FixedStep
+from tests.solvers.ode.stiff_problems import (
+    RATES,
+    robertson,
+    robertson_sensitivities,
+)
 
 D = torch.float64
 
@@ -40,7 +46,8 @@ def test_the_adjoint_equation_has_the_jacobian_of_a_finite_difference():
     def field(t, x):
         return torch.stack([x[:, 1] * t, torch.sin(x[:, 0]) * x[:, 1]], 1)
 
-    rate = backsolve._adjoint_field(field, 2)
+    states = backsolve._Joined(torch.zeros(1, 2, 2, dtype=D))
+    rate = backsolve._adjoint_field(field, states)
     time = torch.tensor([-0.5], dtype=D, requires_grad=True)
     state = torch.tensor([[0.3, -0.7, 1.1, 0.4]], dtype=D, requires_grad=True)
     assert torch.autograd.gradcheck(rate, (time, state))
@@ -74,3 +81,78 @@ def test_leapfrog_says_that_it_cannot_go_back():
     solved = integrate(field, start, times, solver=solver, gradient="backsolve")
     with pytest.raises(SolverRefused, match='gradient="backsolve" integrates states'):
         solved.value[:, -1].sum().backward()
+
+
+GRADIENTS = ("direct", "sweep", "checkpoint", "backsolve")
+
+
+@pytest.fixture(scope="module")
+def robertson_by_sensitivities():
+    """d(w x(40))/dx0 and /dk, w = (1, 1.5, 2)."""
+    by_start, by_rates = robertson_sensitivities(40.0)
+    weight = np.array([1.0, 1.5, 2.0])
+    return weight @ by_start, weight @ by_rates
+
+
+@pytest.mark.parametrize(
+    ("solver", "gradient"),
+    [("rodas5p", one) for one in GRADIENTS]
+    + [pytest.param("kvaerno5", one, marks=pytest.mark.slow) for one in GRADIENTS]
+    + [pytest.param("auto", "backsolve", marks=pytest.mark.slow)],
+)
+def test_stiff_gradients_are_those_of_the_sensitivities(
+    solver, gradient, robertson_by_sensitivities
+):
+    rates = torch.tensor(RATES, dtype=D, requires_grad=True)
+    start = torch.tensor([[1.0, 0.0, 0.0]], dtype=D, requires_grad=True)
+    solved = integrate(
+        robertson(rates), start, torch.tensor([0.0, 40.0], dtype=D), solver=solver,
+        gradient=gradient, rtol=1e-8, atol=1e-13,
+    )  # fmt: skip
+    total = solved.value[0, -1] @ torch.tensor([1.0, 1.5, 2.0], dtype=D)
+    found = torch.autograd.grad(total, (start, rates))
+    for one, wanted in zip(found, robertson_by_sensitivities, strict=True):
+        error = np.abs(one.numpy().ravel() - wanted) / np.abs(wanted)
+        assert error.max() < 1e-6
+
+
+@pytest.mark.parametrize("solver", ["rodas5p", "auto"])
+def test_states_are_looked_up_in_samples_of_any_stiffness_and_direction(solver):
+    # x' = -k (x - cos t) in one sample, the same backward in time in the other.
+    rate = torch.tensor([1e4, 50.0], dtype=D, requires_grad=True)
+    sign = torch.tensor([1.0, -1.0], dtype=D)
+    times = torch.tensor([[0.0, 0.5, 1.0], [0.0, -0.3, -2.0]], dtype=D)
+
+    def found(gradient):
+        def field(t, x):
+            return -(sign * rate).unsqueeze(1) * (x - torch.cos(t).unsqueeze(1))
+
+        start = torch.tensor([[1.5], [2.0]], dtype=D, requires_grad=True)
+        value = integrate(
+            field, start, times, solver=solver, gradient=gradient, rtol=1e-8
+        ).value
+        return torch.autograd.grad(value.square().sum(), (rate, start))
+
+    for one, other in zip(found("backsolve"), found("direct"), strict=True):
+        # Relative to each sample: derivatives in the stiff rate are small.
+        assert_close(one, other, rtol=1e-5, atol=1e-12)
+
+
+def test_a_stiff_sample_that_fails_has_no_gradient_and_leaks_none():
+    rate = torch.tensor(1.0, dtype=D, requires_grad=True)
+    times = torch.tensor([0.0, 1.0], dtype=D)
+
+    def gradients(*rows):
+        start = torch.tensor(rows, dtype=D).unsqueeze(1).requires_grad_()
+        solved = integrate(
+            lambda t, x: rate * x * x, start, times, solver="rodas5p",
+            gradient="backsolve", on_failure="nan",
+        )  # fmt: skip
+        total = solved.value[solved.ok].sum()
+        return torch.autograd.grad(total, (rate, start))
+
+    in_rate, in_start = gradients(0.1, 5.0, 0.2)
+    alone = gradients(0.1, 0.2)
+    assert in_start[1].eq(0).all()
+    assert_close(in_start[[0, 2]], alone[1])
+    assert_close(in_rate, alone[0])

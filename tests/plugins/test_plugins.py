@@ -136,3 +136,44 @@ def test_a_broken_package_harms_no_one_and_is_listed_with_its_reason(run_with):
     assert "RuntimeError: the licence server is on fire" in said
     assert "No module named 'a_package_that_nobody_wrote'" in said
     assert "convex solver 'absent' cannot be used" in said
+
+
+def test_gradients_that_need_the_steps_of_a_solver_say_that_it_hides_them(run_with):
+    said = run_with(
+        """
+    import torch
+    from optlayers.errors import NotSupported, ParameterError
+    from optlayers.functional import integrate
+
+    rate = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    start = torch.ones(1, 1, dtype=torch.float64)
+    times = torch.tensor([0.0, 1.0], dtype=torch.float64)
+
+    def last(solver, gradient):
+        field = lambda t, x: -rate * x
+        return integrate(
+            field, start, times, solver=solver, gradient=gradient
+        ).value[0, -1, 0]
+
+    # x(1) = (1 - k / 100)^100, so its derivative in k is -(1 - k / 100)^99.
+    for gradient in ("exact", "direct"):
+        (found,) = torch.autograd.grad(last("acme", gradient), rate)
+        assert abs(float(found) + 0.99**99) < 1e-12
+        try:
+            last("acme_closed", gradient)
+        except NotSupported as error:
+            print(error)
+    with torch.no_grad():
+        assert abs(float(last("acme_closed", "exact")) - 0.99**100) < 1e-12
+    for gradient in ("sweep", "checkpoint", "backsolve"):
+        try:
+            last("acme", gradient)
+        except ParameterError as error:
+            print(error)
+    """,
+        "acme",
+    )
+    assert said.count("AcmeClosed returned values without a graph") == 2
+    for gradient in ("sweep", "checkpoint", "backsolve"):
+        assert f'gradient="{gradient}" takes the steps of the solver' in said
+    assert said.count("AcmeEuler takes them all at once") == 3

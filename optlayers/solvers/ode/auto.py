@@ -29,6 +29,11 @@ class Auto(SteppingSolver):
 
     stepper: ClassVar[Stepper] = Tsit5.stepper
 
+    @property
+    def is_for_stiff(self) -> bool:
+        """Yes, unless steps are fixed: those are not handed over."""
+        return self.control.is_adaptive
+
     def walk(
         self,
         program: InitialValueProgram,

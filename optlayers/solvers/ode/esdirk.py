@@ -93,6 +93,7 @@ class DiagonallyImplicit:
     root: Solver
     rtol: float
     atol: float
+    is_implicit: bool = True
     _cache: dict[tuple[torch.dtype, torch.device], _Weights] = field(
         default_factory=dict, repr=False
     )

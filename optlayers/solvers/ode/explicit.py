@@ -82,6 +82,7 @@ class ExplicitRungeKutta:
     """
 
     tableau: Tableau
+    is_implicit: bool = False
     _cache: dict[tuple[torch.dtype, torch.device], _Weights] = field(
         default_factory=dict, repr=False
     )

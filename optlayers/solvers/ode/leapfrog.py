@@ -31,6 +31,7 @@ class LeapfrogStepper:
 
     order: int = 2
     error_order: int | None = None
+    is_implicit: bool = False
     evaluations: int = 2
 
     def begin(self, field: FieldFunction, time: Tensor, state: Tensor) -> Tensor:

@@ -151,6 +151,7 @@ class Rosenbrock:
     """
 
     tableau: RosenbrockTableau
+    is_implicit: bool = True
     _cache: dict[tuple[torch.dtype, torch.device], _Weights] = field(
         default_factory=dict, repr=False
     )

@@ -27,6 +27,11 @@ class SteppingSolver(StepOptions):
     kind: ClassVar[Kind] = Kind.ODE
     stepper: ClassVar[Stepper]
 
+    @property
+    def is_for_stiff(self) -> bool:
+        """Whether its method is implicit, or may be handed over to one that is."""
+        return self.stepper.is_implicit
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.control.is_adaptive and self.stepper.error_order is None:

@@ -45,6 +45,11 @@ class Stepper(Protocol):
         ...
 
     @property
+    def is_implicit(self) -> bool:
+        """Whether stability bounds its steps little, so that it is for stiff fields."""
+        ...
+
+    @property
     def evaluations(self) -> int:
         """Evaluations of the field in a step, those of Jacobians not counted."""
         ...

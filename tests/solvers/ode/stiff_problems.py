@@ -125,3 +125,26 @@ def sensitivities(
     found = solve_ivp(joint, (0, end), begin, "LSODA", rtol=1e-11, atol=1e-15)
     S = found.y[n:, -1].reshape(n, n + k)
     return S[:, :n], S[:, n:]
+
+
+def robertson_sensitivities(end: float) -> tuple[np.ndarray, np.ndarray]:
+    """dx(end)/dx0 and dx(end)/dk of Robertson's problem, [3, 3] each."""
+    k1, k2, k3 = RATES
+
+    def field(x):
+        a, b, c = k1 * x[0], k2 * x[1] ** 2, k3 * x[1] * x[2]
+        return np.array([c - a, a - c - b, b])
+
+    def in_state(x):
+        first = np.array([-k1, k3 * x[2], k3 * x[1]])
+        last = np.array([0.0, 2 * k2 * x[1], 0.0])
+        return np.array([first, -first - last, last])
+
+    def in_rates(x):
+        return np.array([
+            [-x[0], 0, x[1] * x[2]],
+            [x[0], -(x[1] ** 2), -x[1] * x[2]],
+            [0, x[1] ** 2, 0],
+        ])  # fmt: skip
+
+    return sensitivities(field, in_state, in_rates, [1.0, 0.0, 0.0], end)

@@ -18,6 +18,7 @@ from tests.solvers.ode.stiff_problems import (
     RATES,
     program,
     robertson,
+    robertson_sensitivities,
     sensitivities,
     van_der_pol,
 )
@@ -50,28 +51,11 @@ def check(found, by_start, by_parameters):
 
 @pytest.mark.parametrize("method", [Rodas5P, Kvaerno5])
 def test_robertson_has_the_gradient_of_its_forward_sensitivities(method):
-    k1, k2, k3 = RATES
     rates = torch.tensor(RATES, dtype=torch.float64, requires_grad=True)
     solver = method(rtol=1e-7, atol=1e-12)
     found = gradients(solver, robertson(rates), [1.0, 0.0, 0.0], 4.0, rates)
 
-    def field(x):
-        a, b, c = k1 * x[0], k2 * x[1] ** 2, k3 * x[1] * x[2]
-        return np.array([c - a, a - c - b, b])
-
-    def in_state(x):
-        first = np.array([-k1, k3 * x[2], k3 * x[1]])
-        last = np.array([0.0, 2 * k2 * x[1], 0.0])
-        return np.array([first, -first - last, last])
-
-    def in_rates(x):
-        return np.array([
-            [-x[0], 0, x[1] * x[2]],
-            [x[0], -(x[1] ** 2), -x[1] * x[2]],
-            [0, x[1] ** 2, 0],
-        ])  # fmt: skip
-
-    check(found, *sensitivities(field, in_state, in_rates, [1.0, 0.0, 0.0], 4.0))
+    check(found, *robertson_sensitivities(4.0))
 
 
 @pytest.mark.parametrize("method", [Rodas5P, Kvaerno5])
