@@ -54,8 +54,9 @@ def minimize(
 ) -> Solution:
     """Find a point that satisfies the KKT conditions, which minima do.
 
-    A sample whose search begins at a maximum or saddle point may stay there. Failed
-    samples have a gradient of zero. But the functions are evaluated for them too: where
+    `solver="auto"` leaves maxima and saddle points where curvature shows a way down
+    (up to 200 unknowns); other methods may stay at one where they begin. Failed samples
+    have a gradient of zero. But the functions are evaluated for them too: where
     they multiply a shared parameter by NaN data of one sample, the gradient of that
     parameter is NaN. Replace such data first (`torch.nan_to_num`).
 

@@ -20,17 +20,20 @@ from optlayers.solvers.minimize.levenberg_marquardt import LevenbergMarquardt
 from optlayers.solvers.minimize.newton import Newton
 from optlayers.solvers.minimize.newton_cg import NewtonCg
 from optlayers.solvers.minimize.options import chosen, start_or_zero
+from optlayers.solvers.minimize.saddles import without_saddles
 from optlayers.solvers.root.options import check_options
 
 # Beyond this a Hessian costs more than the gradients that do without one.
 DENSE_SIZE = 50
+# Beyond this eigenvalues cost more than steps, and saddle points are not looked for.
+CHECKED_SIZE = 200
 # For programs with constraints, in the order in which they are tried.
 CONSTRAINED = ("interior_point", "sqp")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Auto:
-    """Falls back sample by sample; a solved sample is never touched again.
+    """Falls back sample by sample; a solved sample is left alone if a minimum.
 
     Attributes:
         max_steps: most steps of each method tried; None for the method's own limit.
@@ -58,10 +61,10 @@ class Auto:
     def solve(self, program: MinimizeProgram, start: Tensor | None = None) -> Solution:
         """Solve every sample; failures are statuses."""
         start = start_or_zero(program, start)
+        attempts = list(self._attempts(program))
+        usable = [one for one in attempts if one.refuses(program) is None]
         best = None
-        for solver in self._attempts(program):
-            if solver.refuses(program) is not None:
-                continue
+        for solver in usable:
             if best is None:
                 best = solver.solve(program, start)
             else:
@@ -71,7 +74,11 @@ class Auto:
             if bool(best.ok.all()):
                 break
         assert best is not None
-        return best
+        # Newton's method leaves saddle points by itself.
+        if isinstance(usable[0], Newton) or not 0 < program.size <= CHECKED_SIZE:
+            return best
+        exact = [one for one in usable if not isinstance(one, LevenbergMarquardt)]
+        return without_saddles(program, exact[0], best) if exact else best
 
     def _limits(self) -> dict[str, Any]:
         steps = {} if self.max_steps is None else {"max_steps": self.max_steps}

@@ -119,8 +119,14 @@ class Newton:
         )
 
     def outcome(self, state: NewtonState) -> Outcome:
-        """The last accepted point."""
+        """The last accepted point; one with negative curvature is not finished."""
         size = slope_size(state.value, state.gradient)
+        if state.eigenvalues.shape[1]:
+            largest = state.eigenvalues.abs().amax(1)
+            downward = -state.eigenvalues[:, 0]
+            rounding = torch.finfo(size.dtype).eps ** 0.5 * largest
+            is_saddle = (downward > rounding) & ~state.stalled
+            size = torch.where(is_saddle, torch.maximum(size, downward), size)
         return Outcome(state.point, size, fault_of(state.value, state.stalled))
 
 
