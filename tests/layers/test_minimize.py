@@ -137,6 +137,27 @@ def test_squares_in_the_objective_are_known_to_the_solver():
         assert_close(fit.layer(solver=solver)(t, y).b, double(2.0, -1.5), **CLOSE)
 
 
+@pytest.mark.parametrize("solver", ["gradient_descent", "newton"])
+def test_an_argmin_is_a_root_of_the_slope_whoever_finds_it(solver):
+    """F(x, w) = df/dx = 0, so that dx/dw = -(d2f/dx2)^-1 d2f/dxdw."""
+
+    @ol.problem
+    def bowl(x=Variable("2", start=0.1), w=Parameter("2")):
+        return minimize(ol.sum(torch.cosh(x)) + torch.sin(x[0] * x[1]) / 2 - w @ x)
+
+    w = double(0.3, -0.4, requires_grad=True)
+    x = bowl(w, solver=solver).x
+
+    def f(x):
+        return x.cosh().sum() + (x[0] * x[1]).sin() / 2 - w.detach() @ x
+
+    at = x.detach()
+    assert_close(torch.func.grad(f)(at), torch.zeros_like(at), **CLOSE)
+    expected = torch.linalg.inv(torch.func.hessian(f)(at))
+    rows = [torch.autograd.grad(one, w, retain_graph=True)[0] for one in x]
+    assert_close(torch.stack(rows), expected, **CLOSE)
+
+
 # ---- gradients -----------------------------------------------------------------------
 
 
