@@ -21,7 +21,7 @@ from optlayers.solvers.minimize.barrier import (
 
 MOST_STEPS = 100
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e-14, 1e12
-# The violation is to fall to this share.
+# The violation is to fall to this share, unless the caller asks for more.
 ENOUGH = 0.5
 # Where |J'c| is below this share of max(1, |J|) |c| the violation is stationary ...
 STATIONARY = 1e-7
@@ -44,7 +44,11 @@ class Restored(NamedTuple):
 
 
 def restored(
-    program: MinimizeProgram, scales: Scales, x: Tensor, which: Tensor
+    program: MinimizeProgram,
+    scales: Scales,
+    x: Tensor,
+    which: Tensor,
+    share: float = ENOUGH,
 ) -> Restored:
     """Lower the violation of some samples.
 
@@ -53,6 +57,7 @@ def restored(
         scales: of its functions.
         x: [B, n].
         which: the samples to restore, bool [B].
+        share: of its violation that a sample may keep.
     """
     c = _excess(values_at(program, x, scales))
     first = best = _square(c)
@@ -71,7 +76,7 @@ def restored(
         x, c = torch.where(rows, trial, x), torch.where(rows, d, c)
         best = torch.where(taken, square, best)
         damping = torch.where(taken, damping / 5, damping * 4).clamp_min(LEAST_DAMPING)
-        done = (best <= ENOUGH**2 * first) | (damping > MOST_DAMPING)
+        done = (best <= share**2 * first) | (damping > MOST_DAMPING)
         pending = pending & ~done & ~_is_stationary(program, x, J, c)
     stuck = _is_stationary(program, x, _slopes(program, x, scales, c), c)
     return Restored(x, which & (best < first), which & stuck & (size_of(c) > VIOLATED))

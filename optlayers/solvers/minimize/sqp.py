@@ -30,7 +30,7 @@ from optlayers.solvers.minimize.barrier import (
 )
 from optlayers.solvers.minimize.finish import finished
 from optlayers.solvers.minimize.options import start_or_zero
-from optlayers.solvers.minimize.restoration import inside
+from optlayers.solvers.minimize.restoration import Restored, inside, restored
 from optlayers.solvers.minimize.subproblem import QuadraticStep, quadratic_step
 from optlayers.solvers.root.options import check_options
 
@@ -46,6 +46,9 @@ UNBOUNDED_BELOW = 1e15
 # A violation above this stays if a step lowers no more than that share of it, and if
 # its slope, of multipliers scaled to 1, is no more than this.
 VIOLATED, HOPELESS, FLAT = 1e-6, 1e-6, 1e-3
+# So often may the search begin again nearer to the constraints, where it lowers the
+# sum of their violations no more, but the sum of squares can be lowered to that share.
+MOST_RESTORED, RESTORED_SHARE = 3, 1e-3
 # A start at which a function is not finite is moved by this share into the bounds.
 PUSH = 1e-2
 
@@ -59,6 +62,7 @@ class SqpState(NamedTuple):
         B: the approximate Hessian of the Lagrangian, [B, n, n].
         penalty: nu of the merit f + nu (|h|_1 + |max(r, 0)|_1), [B].
         is_fresh: whether B has not learned anything yet, bool [B].
+        restored: how often the search has begun again, [B].
         scales: of the functions.
         point: z = (x, y, v), not scaled, [B, n + me + m].
         residual: its violation, [B].
@@ -71,6 +75,7 @@ class SqpState(NamedTuple):
     B: Tensor
     penalty: Tensor
     is_fresh: Tensor
+    restored: Tensor
     scales: Scales
     point: Tensor
     residual: Tensor
@@ -124,7 +129,8 @@ class Sqp:
         fault = torch.full_like(values.objective, RUNNING, dtype=torch.int8)
         return SqpState(
             start, values, slopes, _identity(start), torch.ones_like(values.objective),
-            torch.ones_like(fault, dtype=torch.bool), scales, point,
+            torch.ones_like(fault, dtype=torch.bool),
+            torch.zeros_like(values.objective), scales, point,
             program.violation(point), fault,
         )  # fmt: skip
 
@@ -134,21 +140,24 @@ class Sqp:
         """One quadratic program, one line search, one update."""
         solver = _convex_solver(self.quadratic_solver)
         found = quadratic_step(solver, state.B, state.values, state.slopes, active)
-        state = _with_fault(state, found, active)
+        state, elsewhere = _unmet(program, state, found, active)
         largest = size_of(torch.cat([found.y, found.lam], 1))
         needed = PENALTY_MARGIN * largest
         penalty = torch.maximum(needed, (state.penalty + needed) / 2)
+        begins = elsewhere.improved
+        penalty = torch.where(begins, 1.0, penalty)
         state = state._replace(penalty=torch.where(found.ok, penalty, state.penalty))
-        trying = active & found.ok & (state.fault == RUNNING)
+        trying = active & found.ok & (state.fault == RUNNING) & ~begins
         move, length = _searched(program, solver, state, found, trying)
         taken = trying & (length > 0)
         x = torch.where(
             taken.unsqueeze(1), state.x + length.unsqueeze(1) * move, state.x
         )
+        x = torch.where(begins.unsqueeze(1), elsewhere.x, x)
         new = _moved(program, state, x, found, taken)
         # Without a step: a fresh matrix; with a fresh one, there is nothing to do.
         lost = active & ~taken & (state.fault == RUNNING)
-        stalled = lost & state.is_fresh
+        stalled = lost & state.is_fresh & ~begins
         B = torch.where(lost.view(-1, 1, 1), _identity(x), new.B)
         return new._replace(
             B=B, is_fresh=new.is_fresh | lost,
@@ -175,17 +184,34 @@ def _missed(values: Values) -> Tensor:
     return values.equalities.abs().sum(1) + values.rows.clamp_min(0.0).sum(1)
 
 
-def _with_fault(state: SqpState, found: QuadraticStep, active: Tensor) -> SqpState:
-    """INFEASIBLE where the best step lowers the violation by next to nothing."""
+def _unmet(
+    program: MinimizeProgram, state: SqpState, found: QuadraticStep, active: Tensor
+) -> tuple[SqpState, Restored]:
+    """What to do where no step lowers the violation: begin elsewhere, or give up.
+
+    Returns:
+        The state, INFEASIBLE or UNBOUNDED where that is found, and where to begin
+        again, in its `improved` samples.
+    """
     missed = _missed(state.values)
     hopeless = (found.missed >= (1 - HOPELESS) * missed) & (missed > VIOLATED)
     pull = stationarity(state.slopes, found.y, found.lam) - state.slopes.gradient
     flat = size_of(pull) <= FLAT * size_of(torch.cat([found.y, found.lam], 1))
-    infeasible = active & found.ok & hopeless & flat
+    stuck = active & found.ok & hopeless & flat
     objective = state.values.objective / state.scales.objective
     falls = active & (objective < -UNBOUNDED_BELOW) & (missed <= VIOLATED)
-    fault = state.fault.masked_fill(infeasible, int(Status.INFEASIBLE))
-    return state._replace(fault=fault.masked_fill(falls, int(Status.UNBOUNDED)))
+    fault = state.fault.masked_fill(falls, int(Status.UNBOUNDED))
+    none = torch.zeros_like(stuck)
+    elsewhere = Restored(state.x, none, none)
+    if stuck.any():
+        # The sum of absolute values may have a minimum where that of squares has none.
+        trying = stuck & (state.restored < MOST_RESTORED)
+        elsewhere = restored(program, state.scales, state.x, trying, RESTORED_SHARE)
+        again = trying & elsewhere.improved & ~elsewhere.infeasible
+        elsewhere = elsewhere._replace(improved=again)
+        fault = fault.masked_fill(stuck & ~again, int(Status.INFEASIBLE))
+    count = state.restored + elsewhere.improved
+    return state._replace(fault=fault, restored=count), elsewhere
 
 
 def _searched(

@@ -25,6 +25,22 @@ def perturbed_starts(problem: Problem, batch: int) -> Tensor:
     return problem.start + 0.1 * problem.start.abs().clamp_min(1) * noise
 
 
+def crossing() -> MinimizeProgram:
+    """A parabola and a line whose slacks cannot meet where linear models say.
+
+    Its one minimum is (1, 0, 1/2). Source: A. Waechter, L. Biegler, Failure of global
+    convergence for a class of interior point methods for nonlinear programming (2000).
+    """
+    return MinimizeProgram(
+        lambda x: x[:, 0], 1, 3,
+        lambda x: torch.stack(
+            [x[:, 0] ** 2 - x[:, 1] - 1, x[:, 0] - x[:, 2] - 0.5], 1
+        ),
+        equality_count=2,
+        lower=torch.tensor([-torch.inf, 0, 0], dtype=torch.float64),
+    )  # fmt: skip
+
+
 def kkt_errors(program: MinimizeProgram, solution: Solution) -> dict[str, Tensor]:
     """How far each sample is from each condition, relative to its gradients, [B]."""
     x = solution.value

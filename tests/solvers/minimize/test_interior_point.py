@@ -5,6 +5,7 @@ from optlayers.errors import ParameterError, ShapeError
 from optlayers.programs.minimize import MinimizeProgram
 from optlayers.solution import Status
 from optlayers.solvers.minimize.interior_point import InteriorPoint
+from tests.solvers.minimize.constrained import crossing
 
 
 def numbers(*values):
@@ -73,16 +74,7 @@ def test_equations_that_repeat_each_other_are_solved():
 
 
 def test_the_example_on_which_line_searches_without_a_filter_fail_is_solved():
-    # Source: A. Waechter, L. Biegler, Failure of global convergence for a class of
-    # interior point methods for nonlinear programming (2000).
-    program = MinimizeProgram(
-        lambda x: x[:, 0], 1, 3,
-        lambda x: torch.stack(
-            [x[:, 0] ** 2 - x[:, 1] - 1, x[:, 0] - x[:, 2] - 0.5], 1
-        ),
-        equality_count=2, lower=numbers(-torch.inf, 0, 0),
-    )  # fmt: skip
-    found = InteriorPoint().solve(program, numbers(-2, 3, 1)[None])
+    found = InteriorPoint().solve(crossing(), numbers(-2, 3, 1)[None])
     assert found.ok.all()
     torch.testing.assert_close(found.value, numbers(1, 0, 0.5)[None])
 

@@ -5,6 +5,7 @@ from optlayers.errors import ParameterError, UnknownName
 from optlayers.programs.minimize import MinimizeProgram
 from optlayers.solution import Status
 from optlayers.solvers.minimize.sqp import Sqp
+from tests.solvers.minimize.constrained import crossing
 
 
 def numbers(*values):
@@ -61,6 +62,13 @@ def test_circles_that_lie_apart_are_infeasible():
     )  # fmt: skip
     found = Sqp().solve(program, numbers(0, 1)[None])
     assert found.status.tolist() == [Status.INFEASIBLE]
+
+
+def test_a_minimum_of_the_violation_is_left_where_its_squares_have_none():
+    # (-1, 0, 0) is a minimum of the sum of both violations, and no solution.
+    found = Sqp().solve(crossing(), numbers(-2, 3, 1)[None])
+    assert found.ok.all()
+    torch.testing.assert_close(found.value, numbers(1, 0, 0.5)[None])
 
 
 def test_an_equation_without_a_solution_is_infeasible():
