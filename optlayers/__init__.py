@@ -8,6 +8,7 @@ of plain tensors live in `optlayers.functional`.
 from optlayers import errors, functional, registry, solvers
 from optlayers.compat.compare import Comparison, compare
 from optlayers.compat.from_cvxpy import from_cvxpy
+from optlayers.implicit.smoothed import Smoothed
 from optlayers.layers import (
     Layer,
     Multipliers,
@@ -165,6 +166,7 @@ __all__ = [
     "Pose",
     "Problem",
     "Result",
+    "Smoothed",
     "Solution",
     "State",
     "Status",

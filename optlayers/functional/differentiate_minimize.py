@@ -6,23 +6,21 @@ reach no shared parameter.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from optlayers.functional.minimize import kkt_operator
+from optlayers.functional.minimize_gradients import Minimum, differentiated
 from optlayers.functional.options import SolveOptions
-from optlayers.functional.root_choices import refuse_singular
-from optlayers.implicit.attach import attach
 from optlayers.implicit.failed import replace_failed, with_zero_gradient
 from optlayers.implicit.guard import limit_derivatives
 from optlayers.implicit.transforms import is_transformed, maps_nothing
-from optlayers.programs.minimize import MinimizeProgram
-from optlayers.programs.visible_minimum import VisibleMinimum
 from optlayers.solution import Status
 from optlayers.solvers.minimize import opaque
+from optlayers.solvers.minimize.central_path import OnPath, centered
 from optlayers.solvers.minimize.declared import run
 from optlayers.solvers.minimize.modules import standalone
 from optlayers.solvers.minimize.plan import MinimizePlan, Modules
@@ -51,9 +49,11 @@ class SolvedMinimum(NamedTuple):
 
 
 class _Outputs(NamedTuple):
-    """z [B, n + me + m] and the minimal value [B]."""
+    """Unknowns [B, n], multipliers [B, me] and [B, m], and the minimal value [B]."""
 
-    point: Tensor
+    x: Tensor
+    equalities: Tensor
+    rows: Tensor
     objective: Tensor
 
 
@@ -95,9 +95,9 @@ def differentiable_minimum(
         "seconds": found.seconds,
     }
     constant = plan.program([one.detach() for one in inputs], modules, start)
+    x, y, lam, _ = constant.split(found.point)
     with torch.no_grad():
-        value = constant.value(found.point[:, : constant.size]).detach()
-    outputs = _Outputs(found.point, value)
+        outputs = _Outputs(x, y, lam, constant.value(x).detach())
     is_whole = options.on_failure == "raise" or (not is_traced and bool(ok.all()))
     has_none = maps_nothing(inputs) if is_traced else not bool(ok.any())
     rows, safe = list(inputs), found.point
@@ -107,16 +107,23 @@ def differentiable_minimum(
         read = _tensors_read(plan, inputs, modules, found, reads_closures)
         outputs = _Outputs(*(with_zero_gradient(one, read) for one in outputs))
     elif is_traced or _needs_gradient(plan, rows, modules, safe, reads_closures):
-        program = plan.program(rows, modules, start)
-        constant = plan.program([one.detach() for one in rows], modules, start)
-        new, condition = _differentiated(plan, program, constant, safe, ok, options)
+        constants = [one.detach() for one in rows]
+        minimum = Minimum(
+            plan.subject,
+            plan.program(rows, modules, start),
+            plan.program(constants, modules, start),
+            safe,
+            ok,
+            partial(_centered, plan, constants, modules, safe),
+        )
+        new, known = _differentiated(minimum, options)
         outputs = new if is_whole else _chosen(ok, new, outputs)
-        stats["gradient_condition"] = condition
+        stats |= known
     if options.on_failure == "nan":
         outputs = _chosen(ok, outputs, _Outputs(*map(_nan, outputs)))
-    x, equalities, lam, _ = constant.split(outputs.point)
-    objective = -outputs.objective if plan.maximize else outputs.objective
-    return SolvedMinimum(x, equalities, lam, objective, found.status, stats)
+    x, y, lam, objective = outputs
+    objective = -objective if plan.maximize else objective
+    return SolvedMinimum(x, y, lam, objective, found.status, stats)
 
 
 def _found(
@@ -144,42 +151,43 @@ def _found(
     return run(plan, given, modules, watched, start, batch_shape)
 
 
-def _differentiated(
+def _centered(
     plan: MinimizePlan,
-    program: MinimizeProgram,
-    constant: MinimizeProgram,
+    inputs: Sequence[Tensor],
+    modules: Modules,
     point: Tensor,
-    ok: Tensor,
-    options: SolveOptions,
-) -> tuple[_Outputs, Tensor]:
-    """z and the minimal value with derivatives, and the condition of dF/dz, [B]."""
-    if is_transformed():
-        # The matrix at the solutions is cut from every derivative.
-        operator = VisibleMinimum(constant).linearize(point)
-        conditions = VisibleMinimum(program)
-    else:
-        operator, conditions = kkt_operator(program, point), program
-        known = torch.where(ok, operator.condition, torch.nan)
-        refuse_singular(plan.subject, known, options, matrix="KKT matrix")
-    attached = attach(point, conditions, options.order, operator)
-    condition = torch.where(ok, attached.condition, torch.nan)
+    strength: float,
+) -> OnPath:
+    """The points of the barrier path, opaque to transforms."""
+    if not is_transformed():
+        x = point[:, : len(plan.column_names)]
+        return centered(plan.program(inputs, modules, x), point, strength)
+    parts = list(modules.values())
+    handle = standalone(plan, tuple(modules), *parts) if modules else plan.handle
+    return opaque.center(handle, [*inputs, *tensors_of(parts)], point, strength)
+
+
+def _differentiated(
+    minimum: Minimum, options: SolveOptions
+) -> tuple[_Outputs, Mapping[str, Tensor]]:
+    """Solutions and minimal value with derivatives, and what is known of these."""
+    parts, previous, stats = differentiated(minimum, options)
     # Envelope theorem: the Lagrangian is stationary in z, so that a point with
     # derivatives right to one order less is enough, and needs no adjoint solve.
-    x, y, lam, _ = program.split(attached.previous)
+    program, (x, y, lam) = minimum.program, previous
     lagrangian = program.value(x)
     objective = lagrangian.detach()
     lagrangian = lagrangian + (y * program.equality(x)).sum(1)
     lagrangian = lagrangian + (lam * program.rows(x)).sum(1)
     objective = objective + (lagrangian - lagrangian.detach())
-    guarded = limit_derivatives(objective, options.order)
-    return _Outputs(attached.point, guarded), condition
+    return _Outputs(*parts, limit_derivatives(objective, options.order)), stats
 
 
 def _chosen(ok: Tensor, new: _Outputs, old: _Outputs) -> _Outputs:
     """The new outputs of samples that are solved, the old of the others."""
+    pairs = zip(new, old, strict=True)
     return _Outputs(
-        torch.where(ok.unsqueeze(1), new.point, old.point),
-        torch.where(ok, new.objective, old.objective),
+        *(torch.where(ok.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs)
     )
 
 

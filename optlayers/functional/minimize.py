@@ -6,6 +6,7 @@ of the KKT conditions, by the implicit function theorem.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,19 +15,17 @@ from torch.utils import _pytree
 
 from optlayers.errors import ParameterError, ShapeError, TransformError
 from optlayers.functional.minimize_choices import TOLERANCES
+from optlayers.functional.minimize_gradients import Minimum, Parts, differentiated
 from optlayers.functional.options import SolveOptions, check_starts
 from optlayers.functional.plans import accepted_solver
 from optlayers.functional.pytrees import Unknowns
-from optlayers.functional.root_choices import refuse_singular
-from optlayers.implicit.attach import attach
 from optlayers.implicit.failed import replace_failed
-from optlayers.implicit.linearizations import DENSE_LIMIT, linearize
+from optlayers.implicit.smoothed import Smoothed
 from optlayers.implicit.transforms import hides_values
-from optlayers.linalg.operators import Operator
 from optlayers.programs.minimize import BatchFunction, MinimizeProgram
-from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution, Status
 from optlayers.solvers.failure import report
+from optlayers.solvers.minimize import central_path
 from optlayers.solvers.minimize.run import Found
 from optlayers.solvers.minimize.starts import best_in_turn, drawn
 from optlayers.solvers.plan import OnFailure
@@ -49,7 +48,7 @@ def minimize(
     tolerance: float | None = None,
     on_failure: OnFailure = "raise",
     order: int = 1,
-    gradient: str = "exact",
+    gradient: str | Smoothed = "exact",
     starts: Any = None,
 ) -> Solution:
     """Find a point that satisfies the KKT conditions, which minima do.
@@ -74,8 +73,10 @@ def minimize(
             to the terms of the gradient; 1e-8 in float64, 1e-4 in float32 if None.
         on_failure: "raise", "nan" or "keep".
         order: how often the result may be differentiated.
-        gradient: "exact", or "least_squares", which takes the derivative of minimum
-            norm where the KKT matrix is singular.
+        gradient: "exact"; "least_squares", which takes the derivative of minimum norm
+            where x has no other; "smoothed" or `Smoothed(strength=...)`, that of the
+            minimum under a barrier, which changes smoothly where constraints become
+            active.
         starts: how many starts are tried, or what they are, as start with an axis S in
             front; of each sample the lowest minimum found is kept. A number takes the
             same points in every call: `start` and others, between finite bounds or
@@ -96,7 +97,7 @@ def minimize(
             bounds that exclude each other.
         SolverRefused: the solver does not take constraints, or this objective.
         SolveError: samples were not solved (`on_failure="raise"`).
-        SingularError: a derivative is needed where the KKT matrix is singular.
+        SingularError: a derivative is needed where x has none.
         TransformError: called inside `torch.func` or `torch.compile`.
     """
     refuse_transforms("minimize")
@@ -133,10 +134,8 @@ def solve_with(
     if options.on_failure == "raise" and not bool(ok.all()):
         raise _failure(found, limit, unknowns.batch_shape)
     stats = {"steps": found.steps, "residual": found.residual, "seconds": found.seconds}
-    point, condition = _attached(program, found, ok, options)
-    if condition is not None:
-        stats["gradient_condition"] = condition
-    x, y, lam, _ = program.split(point)
+    (x, y, lam), known = _attached(program, found, ok, options)
+    stats |= known
     duals = _duals(program, y, lam)
     if options.on_failure == "nan":
         x = torch.where(ok.unsqueeze(1), x, torch.nan)
@@ -155,33 +154,20 @@ def solve_with(
 
 def _attached(
     program: MinimizeProgram, found: Found, ok: Tensor, options: SolveOptions
-) -> tuple[Tensor, Tensor | None]:
-    """The KKT point with its derivative, and the condition of its matrix, [B]."""
-    value = found.point
-    if not torch.is_grad_enabled() or not len(value) or not bool(ok.any()):
-        return value, None
+) -> tuple[Parts, dict[str, Tensor]]:
+    """The solutions with their derivative, and what is known of that."""
+    value = Parts(*program.split(found.point)[:3])
+    if not torch.is_grad_enabled() or not len(ok) or not bool(ok.any()):
+        return value, {}
     # A failed row stands at a good row's point, where the functions are finite.
-    (safe,) = replace_failed([value], ok)
+    (safe,) = replace_failed([found.point], ok)
     if not program.depends_on_parameters(safe[:, : program.size]):
-        return value, None
-    operator = kkt_operator(program, safe)
-    condition = torch.where(ok, operator.condition, torch.nan)
-    refuse_singular("minimize", condition, options, matrix="KKT matrix")
-    attached = attach(safe, program, options.order, operator)
-    return torch.where(ok.unsqueeze(1), attached.point, value), condition
-
-
-def kkt_operator(program: MinimizeProgram, point: Tensor) -> Operator:
-    """The derivative of the KKT residual; beyond some hundred rows without a matrix.
-
-    Args:
-        program: of B problems.
-        point: their solutions, [B, n + me + m].
-    """
-    if point.shape[1] <= DENSE_LIMIT:
-        return program.linearize(point)
-    system = RootProgram(program.residual, len(point), point.shape[1])
-    return linearize(system, point, "exact")
+        return value, {}
+    centered = partial(central_path.centered, program, safe)
+    minimum = Minimum("minimize", program, program, safe, ok, centered)
+    new, _, stats = differentiated(minimum, options)
+    pairs = zip(new, value, strict=True)
+    return Parts(*(torch.where(ok.unsqueeze(1), a, b) for a, b in pairs)), stats
 
 
 def points_of(

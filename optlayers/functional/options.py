@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from optlayers.errors import NotSupported, ParameterError, UnknownOption
 from optlayers.implicit.linearizations import APPROXIMATE, LINEARIZATIONS
+from optlayers.implicit.smoothed import Smoothed
 from optlayers.interfaces import Kind, Solver
 from optlayers.solvers.plan import OnFailure
 
@@ -26,7 +27,7 @@ GRADIENTS: Mapping[Kind, tuple[str, ...]] = {
         "backsolve",
         "steady_state",
     ),
-    Kind.MINIMIZE: ("exact", "least_squares"),
+    Kind.MINIMIZE: ("exact", "least_squares", "smoothed"),
 }
 # Those that can be differentiated once only, and what else is to be said of them.
 FIRST_ORDER: Mapping[str, str] = {
@@ -51,7 +52,7 @@ class SolveOptions:
         gradient: "exact" (implicit function theorem), or another of the kind's:
             "diffcp" (a parity reference) of convex programs; "dense", "gmres",
             "bicgstab", "normal_cg", "least_squares", "neumann", "one_step", "unrolled"
-            of roots; "least_squares" of minima also.
+            of roots; "least_squares" of minima also, and "smoothed" or a `Smoothed`.
         order: how often the outputs may be differentiated, at least 1.
         on_failure: "raise" (name the samples), "nan" (NaN rows with zero gradient) or
             "keep" (best iterate with zero gradient).
@@ -72,7 +73,7 @@ class SolveOptions:
     """
 
     solver: Any = "auto"
-    gradient: str = "exact"
+    gradient: Any = "exact"
     order: int = 1
     on_failure: OnFailure = "raise"
     tolerance: float | None = None
@@ -84,7 +85,7 @@ class SolveOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "asked", kind_asked(self.solver))
-        if self.gradient not in _all_gradients():
+        if _name_of(self.gradient) not in tuple(_all_gradients()):
             raise ParameterError(_no_gradient(self.gradient))
         _one_of("on_failure", self.on_failure, ON_FAILURE)
         if isinstance(self.order, bool) or not isinstance(self.order, int):
@@ -178,13 +179,13 @@ def check_starts(starts: Any) -> None:
         raise ParameterError(f"starts={starts!r}: give an integer, 1 or more.")
 
 
-def check_gradient(gradient: str, kind: Kind) -> None:
+def check_gradient(gradient: object, kind: Kind) -> None:
     """Refuse a way of differentiating that problems of this kind do not have.
 
     Raises:
         ParameterError: lists those they have.
     """
-    _one_of("gradient", gradient, GRADIENTS[kind])
+    _one_of("gradient", _name_of(gradient), GRADIENTS[kind])
 
 
 def unknown_option(name: str) -> str:
@@ -192,6 +193,10 @@ def unknown_option(name: str) -> str:
     near = get_close_matches(name, OPTION_NAMES, n=1)
     hint = f" Did you mean {near[0]}=?" if near else ""
     return f"unknown option {name}=. Options are {', '.join(OPTION_NAMES)}.{hint}"
+
+
+def _name_of(gradient: object) -> object:
+    return "smoothed" if isinstance(gradient, Smoothed) else gradient
 
 
 def _all_gradients() -> Iterator[str]:

@@ -54,9 +54,7 @@ def _bound(unknowns: Unknowns, name: str, given: Any, like: Tensor) -> Tensor | 
     return bound
 
 
-def refuse_singular(
-    name: str, condition: Tensor, options: SolveOptions, matrix: str = "Jacobian"
-) -> None:
+def refuse_singular(name: str, condition: Tensor, options: SolveOptions) -> None:
     """Refuse a derivative that does not exist, where failures raise.
 
     Args:
@@ -64,19 +62,24 @@ def refuse_singular(
         condition: of the Jacobian at each solution, [B]; inf where singular.
         options: `gradient="least_squares"` takes the derivative of minimum norm there;
             only `on_failure="raise"` raises.
-        matrix: what messages call it.
 
     Raises:
         SingularError: names the samples.
     """
     if options.gradient == "least_squares" or options.on_failure != "raise":
         return
-    singular = condition.isinf().nonzero()[:, 0].tolist()
-    if singular:
-        shown = ", ".join(map(str, singular[:LISTED_SAMPLES]))
+    singular = condition.isinf()
+    if bool(singular.any()):
         raise SingularError(
-            f"{name}: the {matrix} is singular at the solution of sample {shown}, "
-            "which therefore has no derivative in the parameters.\n"
+            f"{name}: the Jacobian is singular at the solution of sample "
+            f"{listed(singular)}, which therefore has no derivative in the "
+            "parameters.\n"
             '  gradient="least_squares" takes the derivative of minimum norm; where '
             "none is needed, call it under torch.no_grad()."
         )
+
+
+def listed(which: Tensor) -> str:
+    """The numbers of the first of these samples, bool [B], for a message."""
+    numbers = which.nonzero()[:, 0].tolist()
+    return ", ".join(map(str, numbers[:LISTED_SAMPLES]))

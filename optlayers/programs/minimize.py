@@ -17,6 +17,10 @@ from torch import Tensor
 from optlayers.errors import ParameterError, ShapeError
 from optlayers.interfaces import Kind
 from optlayers.linalg.dense import DenseOperator
+from optlayers.programs.complementarity import (
+    multiplier_and_slack,
+    slope_of_multiplier,
+)
 from optlayers.programs.root import Evaluation as Differentiable
 
 BatchFunction = Callable[[Tensor], Tensor]
@@ -80,6 +84,8 @@ class MinimizeProgram:
         loss: phi, [B, k] -> [B, k], each entry a function of its own residual alone, if
             the objective is the sum of phi(r); None where it is that of the squares.
         sides: `bounds` of lower and upper, where they have been looked up before.
+        barrier: mu of lam s = mu, whose solutions are the minima of f - mu sum(log(s));
+            0 for the KKT conditions themselves.
     """
 
     objective: BatchFunction
@@ -94,6 +100,7 @@ class MinimizeProgram:
     residuals: BatchFunction | None = None
     loss: BatchFunction | None = None
     sides: tuple[Bound, ...] | None = None
+    barrier: float = 0.0
     kind: ClassVar[Kind] = Kind.MINIMIZE
 
     @property
@@ -220,8 +227,7 @@ class MinimizeProgram:
         """The parts of z = (x, y, v), [B, n + me + m]."""
         sizes = (self.size, self.equality_count, self.row_count)
         x, y, v = point.split(sizes, 1)
-        lam = v.clamp_min(0)
-        return Split(x, y, lam, lam - v)
+        return Split(x, y, *multiplier_and_slack(v, self.barrier))
 
     def point(self, x: Tensor, y: Tensor, lam: Tensor, s: Tensor) -> Tensor:
         """z = (x, y, lam - s), [B, n + me + m]."""
@@ -251,7 +257,7 @@ class MinimizeProgram:
         x, y, lam, _ = self.split(point.detach())
         H, Jh, Jr = self.evaluate(x, y, lam).derivatives()
         v = point.detach()[:, self.size + self.equality_count :]
-        D = (v >= 0).to(v.dtype)
+        D = slope_of_multiplier(v, self.barrier)
         me, m = self.equality_count, self.row_count
         top = torch.cat([H, Jh.mT, Jr.mT * D.unsqueeze(1)], 2)
         middle = torch.cat([Jh, Jh.new_zeros(len(x), me, me + m)], 2)

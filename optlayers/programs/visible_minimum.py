@@ -12,6 +12,7 @@ from torch import Tensor
 
 from optlayers.interfaces import Kind
 from optlayers.linalg.dense import DenseOperator
+from optlayers.programs.complementarity import slope_of_multiplier
 from optlayers.programs.minimize import MinimizeProgram, Split
 
 
@@ -76,7 +77,7 @@ class VisibleMinimum:
         program, width = self.program, stacked.shape[1]
         n, me = program.size, program.equality_count
         Jh, Jr = stacked[:, n : n + me], stacked[:, n + me :]
-        D = (v >= 0).to(v.dtype)
+        D = slope_of_multiplier(v, program.barrier)
         slope = torch.cat([Jh.mT, Jr.mT * D.unsqueeze(1)], 2)
         feasible = torch.cat(
             [Jh.new_zeros(len(v), width - n, me), _diagonal(D - 1, me)], 2

@@ -141,6 +141,7 @@ def test_compiled_code_gives_the_same_values_and_gradients(given, on_failure):
         assert_close(gradients, expected)
 
 
+@pytest.mark.slow
 def test_compiled_code_raises_where_a_sample_fails():
     @ol.problem
     def nowhere(x=Variable("2", start=1), r=Parameter()):
@@ -210,6 +211,7 @@ def test_every_sample_of_vmap_may_have_weights_of_its_own():
     assert_close(together, torch.stack([x(tensors), x(half)]), **CLOSE)
 
 
+@pytest.mark.slow
 def test_compiled_code_calls_modules_and_trains_them():
     layer, u = copy.deepcopy(learned.layer()), double([0.3, -0.2], [1.0, 0.5])
 

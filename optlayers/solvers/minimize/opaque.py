@@ -1,4 +1,4 @@
-"""Minimization as one opaque custom operator: tensors in, tensors out, no gradient.
+"""Minimization as opaque custom operators: tensors in, tensors out, no gradient.
 
 Functions that call modules take their tensors as inputs; see `modules.standalone`.
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from optlayers.solvers.minimize.central_path import OnPath, centered, refuse_lost
 from optlayers.solvers.minimize.declared import run
 from optlayers.solvers.minimize.plan import MinimizePlan
 from optlayers.solvers.minimize.run import Found
@@ -43,16 +44,40 @@ def solve(
     return Found(*_operator(own, watched, start.detach(), plan, shape, width))
 
 
+def center(
+    plan: int, inputs: Sequence[Tensor], point: Tensor, strength: float
+) -> OnPath:
+    """`centered` of solved problems whose tensors are all among their inputs, detached.
+
+    Args:
+        plan: the handle of a `MinimizePlan`.
+        inputs: of the plan's functions, each [*shape] (shared) or [B, *shape].
+        point: the solutions, [B, n + me + m].
+        strength: mu.
+
+    Raises:
+        SingularError: a path was lost and `plan.on_failure` is "raise".
+    """
+    own = [one.detach() for one in inputs]
+    return OnPath(*_center_operator(own, point.detach(), plan, strength))
+
+
 # The keys in force where nothing is transformed, as at the time of this import.
 _PLAIN = (
     torch._C._dispatch_tls_local_include_set(),
     torch._C._dispatch_tls_local_exclude_set(),
 )
 _NAME = "optlayers::solve_minimum"
+_CENTER = "optlayers::center_minimum"
 torch.library.define(
     _NAME,
     "(Tensor[] inputs, Tensor[] checked, Tensor start, SymInt plan, "
     "SymInt[] batch_shape, SymInt width) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+torch.library.define(
+    _CENTER,
+    "(Tensor[] inputs, Tensor point, SymInt plan, float strength) -> (Tensor, Tensor)",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 
@@ -70,6 +95,22 @@ def _solve(
     # leaves autograd and vmap out; the functions need both.
     with torch._C._ForceDispatchKeyGuard(*_PLAIN):
         return run(plan_of(plan), inputs, {}, checked, start, batch_shape)
+
+
+@torch.library.impl(_CENTER, "CompositeExplicitAutograd")
+def _center(inputs: list[Tensor], point: Tensor, plan: int, strength: float) -> OnPath:
+    own: MinimizePlan = plan_of(plan)
+    with torch._C._ForceDispatchKeyGuard(*_PLAIN):
+        x = point[:, : len(own.column_names)]
+        found = centered(own.program(inputs, {}, x), point, strength)
+    if own.on_failure == "raise":
+        refuse_lost(own.subject, ~found.is_reached, strength)
+    return found
+
+
+@torch.library.register_fake(_CENTER)
+def _(inputs, point, plan, strength):
+    return point.new_empty(point.shape), point.new_empty(len(point), dtype=torch.bool)
 
 
 @torch.library.register_fake(_NAME)
@@ -103,5 +144,24 @@ def _solve_mapped(info, in_dims, inputs, checked, start, plan, batch_shape, widt
     return tuple(t.unflatten(0, (count, batch)) for t in results), (0,) * len(results)
 
 
+def _center_mapped(info, in_dims, inputs, point, plan, strength):
+    """Likewise; the points are of V * B samples."""
+    own: MinimizePlan = plan_of(plan)
+    input_dims, point_dim, *_ = in_dims
+    count = info.batch_size
+    batch = (
+        point.shape[0] if point_dim is None else point.movedim(point_dim, 0).shape[1]
+    )
+    numbers = [
+        flat(t, mapped, ndim, count, batch)
+        for t, mapped, ndim in zip(inputs, input_dims, own.input_ndims, strict=True)
+    ]
+    point = flat(point, point_dim, 1, count, batch, must_be_batched=True)
+    results = _center_operator(numbers, point, plan, strength)
+    return tuple(t.unflatten(0, (count, batch)) for t in results), (0,) * len(results)
+
+
 torch.library.register_vmap(_NAME, _solve_mapped)
+torch.library.register_vmap(_CENTER, _center_mapped)
 _operator = torch.ops.optlayers.solve_minimum.default
+_center_operator = torch.ops.optlayers.center_minimum.default
