@@ -66,6 +66,7 @@ BUILT_IN = (
     Entry("minimize", "auto", "optlayers.solvers.minimize.auto:Auto", 10),
     Entry("minimize", "newton", "optlayers.solvers.minimize.newton:Newton", 20),
     Entry("minimize", "lbfgs", "optlayers.solvers.minimize.lbfgs:Lbfgs", 30),
+    Entry("minimize", "bfgs", "optlayers.solvers.minimize.bfgs:Bfgs", 35),
     Entry("minimize", "newton_cg", "optlayers.solvers.minimize.newton_cg:NewtonCg", 40),
     Entry(
         "minimize", "levenberg_marquardt",

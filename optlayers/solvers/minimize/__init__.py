@@ -7,6 +7,7 @@ from optlayers.solvers.lazy import first_named
 if TYPE_CHECKING:
     from optlayers.solvers.minimize.augmented_lagrangian import AugmentedLagrangian
     from optlayers.solvers.minimize.auto import Auto
+    from optlayers.solvers.minimize.bfgs import Bfgs
     from optlayers.solvers.minimize.gauss_newton import GaussNewton
     from optlayers.solvers.minimize.gradient_descent import GradientDescent
     from optlayers.solvers.minimize.interior_point import InteriorPoint
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AugmentedLagrangian",
     "Auto",
+    "Bfgs",
     "GaussNewton",
     "GradientDescent",
     "InteriorPoint",
@@ -38,6 +40,7 @@ __all__ = [
 _HOMES = {
     "AugmentedLagrangian": "augmented_lagrangian",
     "Auto": "auto",
+    "Bfgs": "bfgs",
     "GaussNewton": "gauss_newton",
     "GradientDescent": "gradient_descent",
     "InteriorPoint": "interior_point",

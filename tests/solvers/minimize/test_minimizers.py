@@ -18,7 +18,7 @@ from optlayers.solvers.minimize import (
 )
 
 METHODS = (
-    "newton", "newton_cg", "lbfgs", "gradient_descent", "levenberg_marquardt",
+    "newton", "newton_cg", "lbfgs", "bfgs", "gradient_descent", "levenberg_marquardt",
     "gauss_newton", "auto",
 )  # fmt: skip
 PLAIN = tuple(name for name in METHODS if name not in {"gauss_newton"})

@@ -18,7 +18,7 @@ from tests.solvers.minimize.constrained import kkt_errors, program_of
 from tests.solvers.minimize.hock_schittkowski import PROBLEMS
 
 REFERENCES = ("ipopt", "slsqp", "trust_constr")
-NATIVE = ("newton", "newton_cg", "lbfgs", "interior_point", "sqp", "auto")
+NATIVE = ("newton", "newton_cg", "lbfgs", "bfgs", "interior_point", "sqp", "auto")
 # With equalities (71, 39), inequalities (43, 76) and bounds alone (1, 45).
 NUMBERS = (71, 39, 43, 76, 1, 45)
 
