@@ -33,6 +33,7 @@ bench: $(READY) ## time the layers against their peers
 	$(BIN)/python benchmarks/convex.py
 	$(BIN)/python benchmarks/root.py
 	$(BIN)/python benchmarks/ode.py
+	$(BIN)/python benchmarks/minimize.py
 	$(BIN)/python benchmarks/profile_layer.py
 
 lint: $(READY) ## style and types
