@@ -55,9 +55,11 @@ class Unknowns:
         """Number of unknowns n."""
         return sum(self.sizes)
 
-    def ndim(self, name: str) -> int:
-        """Axes of the value of a variable; poses are matrices."""
-        return len(self.shapes[name]) + (name in self.charts)
+    def value_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the value of a variable; poses are matrices."""
+        if name in self.charts:
+            return tuple(self.charts[name].base.shape)
+        return self.shapes[name]
 
     def split(self, point: Tensor) -> dict[str, Tensor]:
         """The variables of z [*lead, n] by name, each [*lead, *shape]."""
@@ -86,8 +88,8 @@ class Unknowns:
         count = len(self.shapes[name])
         return value.reshape((*value.shape[: value.ndim - count], -1))
 
-    def within_half_turn(self, point: Tensor) -> Tensor:
-        """z of the same values, every rotation within half a turn of its base.
+    def shortened(self, point: Tensor) -> Tensor:
+        """z of the same values, no rotation near a full turn from its base.
 
         Args:
             point: z, [B, n].
@@ -95,7 +97,7 @@ class Unknowns:
         parts = dict(zip(self.shapes, point.split(self.sizes, -1), strict=True))
         for name, chart in self.charts.items():
             steps = parts[name].reshape((len(point), *self.shapes[name]))
-            parts[name] = chart.group.within_half_turn(steps).flatten(1)
+            parts[name] = chart.group.shortened(steps).flatten(1)
         return torch.cat(list(parts.values()), -1)
 
 

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from optlayers.compile.chains import with_balanced_sums
 from optlayers.compile.columns import full_shape
 from optlayers.compile.cvxpy_private import CVXPY_LOCK, problem_of
+from optlayers.compile.explain import describe_pose
 from optlayers.compile.leaves import LeafTable
 from optlayers.compile.lowering import Lowering
 from optlayers.compile.parametric import Parametrics
+from optlayers.errors import NotConvex
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.evaluate import Evaluator
@@ -110,6 +112,8 @@ def _is_attribute(one: Constraint, declaration: Declaration) -> bool:
 
 
 def _variable(field: BoundField, is_geometric: bool) -> cp.Variable:
+    if field.group is not None:
+        raise NotConvex(describe_pose(field))
     shape = full_shape(field)
     bounds = None
     if field.lower is not None or field.upper is not None:

@@ -123,13 +123,17 @@ class Group:
         (R, t), (goal, end) = parts(base), parts(matrix)
         return torch.cat([end - t, self.turns.log(R.mT @ goal)], -1)
 
-    def within_half_turn(self, step: Tensor) -> Tensor:
-        """The step to the same element, its rotation within half a turn."""
+    def shortened(self, step: Tensor) -> Tensor:
+        """The step to the same element, its rotation the shorter way round.
+
+        Only where it is more than three quarters of a turn, so that one near half a
+        turn is not thrown back and forth.
+        """
         v, w = step.split((self.degrees - self.turns.degrees, self.turns.degrees), -1)
         angle = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
         turns = (angle / (2 * math.pi)).round()
         shorter = w * (1 - 2 * math.pi * turns / angle.clamp_min(1.0))
-        return torch.cat([v, torch.where(turns > 0, shorter, w)], -1)
+        return torch.cat([v, torch.where(angle > 1.5 * math.pi, shorter, w)], -1)
 
 
 _TURN = (rotations.inverse, rotations.act)

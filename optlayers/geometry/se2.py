@@ -5,7 +5,7 @@ from torch import Tensor
 
 from optlayers.geometry import so2
 from optlayers.geometry.motions import homogeneous, parts
-from optlayers.geometry.series import sinc, versine
+from optlayers.geometry.series import half_cotangent, sinc, versine
 
 
 def exp(tangent: Tensor) -> Tensor:
@@ -17,8 +17,9 @@ def exp(tangent: Tensor) -> Tensor:
     Returns:
         [*batch, 3, 3].
     """
-    a, b = _arc(tangent[..., 2])
-    x, y = tangent[..., 0], tangent[..., 1]
+    x, y, angle = tangent.unbind(-1)
+    s = angle.square()
+    a, b = sinc(s), angle * versine(s)
     translation = torch.stack([a * x - b * y, b * x + a * y], -1)
     return homogeneous(so2.exp(tangent[..., 2:]), translation)
 
@@ -34,20 +35,14 @@ def log(matrix: Tensor) -> Tensor:
     """
     R, t = parts(matrix)
     angle = so2.log(R)
-    a, b = _arc(angle[..., 0])
+    h = angle[..., 0] / 2
+    # h / tan(h), smooth at zero.
+    c = 1 - 4 * h.square() * half_cotangent(4 * h.square())
     x, y = t[..., 0], t[..., 1]
-    size = a * a + b * b
-    inner = torch.stack([(a * x + b * y) / size, (a * y - b * x) / size], -1)
-    return torch.cat([inner, angle], -1)
+    return torch.stack([c * x + h * y, c * y - h * x, angle[..., 0]], -1)
 
 
 def adjoint(matrix: Tensor) -> Tensor:
     """Ad with T Exp(d) T^-1 = Exp(Ad d): [R (t_y, -t_x)'; 0 1], [*batch, 3, 3]."""
     R, t = parts(matrix)
     return homogeneous(R, torch.stack([t[..., 1], -t[..., 0]], -1))
-
-
-def _arc(angle: Tensor) -> tuple[Tensor, Tensor]:
-    """sin(a) / a and (1 - cos(a)) / a."""
-    s = angle.square()
-    return sinc(s), angle * versine(s)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from optlayers.compile.checks import field_checks
 from optlayers.errors import InvalidDataError
+from optlayers.geometry.groups import Group
 from optlayers.modeling.fields import BoundField, Field
 
 
@@ -33,6 +34,8 @@ def constrain(field: Field | BoundField) -> Constrained:
     """The parametrization that keeps an nn.Parameter inside its declaration."""
     if field.psd:
         return Constrained(_square_root, _gram)
+    if field.group is not None:
+        return Constrained(_Tangent(field.group), field.group.exp)
     lower, upper = field.lower, field.upper
     if field.nonneg and lower is None:
         lower = 0.0
@@ -55,6 +58,17 @@ def check_admissible(name: str, field: Field, value: nn.Parameter) -> None:
     for check in field_checks(name, field, len(field.dimensions)):
         if not check.holds(start):
             raise InvalidDataError(f"{check.describe(start, 0)}; start it inside.")
+
+
+@dataclass(frozen=True)
+class _Tangent:
+    """Poses are learned as the tangents that lead to them from the identity."""
+
+    group: Group
+
+    def __call__(self, given: nn.Parameter) -> nn.Parameter:
+        tangent = self.group.log(given.detach())
+        return nn.Parameter(tangent, requires_grad=given.requires_grad)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from optlayers.layers.result import Result
 from optlayers.layers.starts import each_start, search_points
 from optlayers.layers.warm_start import first_points, take_starts, with_starts
 from optlayers.programs.minimize import BatchFunction, MinimizeProgram
-from optlayers.solvers.minimize.half_turns import HalfTurns
 from optlayers.solvers.minimize.plan import MinimizePlan
+from optlayers.solvers.minimize.short_turns import ShortTurns
 
 Captured = Mapping[str, nn.Module | Tensor]
 
@@ -145,7 +145,7 @@ class MinimizeRoute:
             self.empty_program(), options.solver, tolerance=tolerance
         )
         if template.unknowns.charts:
-            solver = HalfTurns(solver, template.unknowns.within_half_turn, tolerance)
+            solver = ShortTurns(solver, template.unknowns.shortened, tolerance)
         return MinimizePlan(
             objective=template.objective,
             maximize=template.maximize,

@@ -71,14 +71,14 @@ def search_points(first: Tensor, starts: Any, unknowns: Unknowns, box: Box) -> T
     parts = []
     for name, own in unknowns.split(first.unsqueeze(1)).items():
         value = starts.get(name, own)
-        shape = unknowns.shapes[name]
+        shape = unknowns.value_shape(name)
         if name in starts and (not value.ndim or tuple(value.shape[1:]) != shape):
             raise ShapeError(
                 f"starts= has {name} {list(value.shape)}, and {name} is {list(shape)}: "
                 "give [S, *shape]."
             )
         value = torch.where(value.to(own).isfinite(), value.to(own), own)
-        parts.append(value.flatten(2) if shape else value.unsqueeze(2))
+        parts.append(unknowns.coordinates(name, value))
     count = max(part.shape[1] for part in parts)
     return torch.cat([part.expand(-1, count, -1) for part in parts], 2)
 

@@ -75,7 +75,7 @@ def with_starts(
     if not starts:
         return parameters, ndims
     marked = {PREFIX + name: value for name, value in starts.items()}
-    axes = {PREFIX + name: unknowns.ndim(name) for name in starts}
+    axes = {PREFIX + name: len(unknowns.value_shape(name)) for name in starts}
     return {**parameters, **marked}, {**ndims, **axes}
 
 

@@ -15,7 +15,12 @@ from optlayers.geometry.groups import Group
 from optlayers.geometry.motions import homogeneous
 from optlayers.modeling.algebra import Algebra
 from optlayers.modeling.constants import NoTerm
-from optlayers.modeling.expressions import as_expression, call_opaque, relate
+from optlayers.modeling.expressions import (
+    Expression,
+    as_expression,
+    call_opaque,
+    relate,
+)
 from optlayers.modeling.functions.calling import as_term, call
 from optlayers.modeling.inference import located
 from optlayers.modeling.options import is_unknown
@@ -101,7 +106,18 @@ class Pose(NoTerm):
                     f"{list(points.shape)}."
                 )
             )
+        is_known = not _depends_on_variables(self._matrix)
+        if is_known and _depends_on_variables(points):
+            return self._act_affinely(points)
         return _called(self.group.act, self._matrix, points)
+
+    def _act_affinely(self, points: Expression) -> Expression:
+        """The same of a given pose, in atoms that are known to be affine."""
+        if points.ndim == 1 and not self.shape:
+            turned = self.rotation @ points
+        else:
+            turned = (self.rotation * points[..., None, :]).sum(axis=-1)
+        return turned + self.translation if self.group.moves else turned
 
     def inverse(self) -> "Pose":
         """The pose that undoes this one."""
@@ -162,7 +178,7 @@ class Pose(NoTerm):
         return f"{self.group.name}({self._matrix!r})"
 
     def _check_same(self, other: "Pose") -> None:
-        if other.group is not self.group:
+        if other.group != self.group:
             raise _refusal(
                 f"{self.group.name} and {other.group.name} cannot be composed; a "
                 "rotation R becomes a rigid motion by from_parts(R, t)."
@@ -226,6 +242,10 @@ def pose_of_parts(group: Group, rotation: Any, translation: Any) -> Pose:
             )
         )
     return Pose(group, _called(homogeneous, R, t))
+
+
+def _depends_on_variables(value: Any) -> bool:
+    return isinstance(value, Expression) and value.depends_on_variables
 
 
 def _called(function: Callable[..., Tensor], *values: Any) -> Any:

@@ -1,8 +1,8 @@
-"""A method whose unknowns contain rotations, kept within half a turn of their bases.
+"""A method whose unknowns contain rotations, kept away from a full turn.
 
 A rotation R Exp(w) is a regular function of w up to a full turn, |w| = 2 pi, where a
-search may come to rest at what is no solution. The same rotation within half a turn is
-measured anew, and searched on from there if need be.
+search may come to rest at what is no solution. The same rotation, the shorter way
+round, is measured anew, and searched on from there if need be.
 """
 
 from collections.abc import Callable
@@ -17,22 +17,22 @@ from optlayers.programs.minimize import MinimizeProgram
 from optlayers.solution import Solution, Status
 from optlayers.solvers.minimize.options import chosen
 
-# A rotation that is more than half a turn off again after so many searches is given up.
+# A rotation that is near a full turn again after so many searches is given up.
 SEARCHES = 4
 
 
 @dataclass(frozen=True, eq=False)
-class HalfTurns:
+class ShortTurns:
     """Any solver of minimizations, for unknowns some of which are rotations.
 
     Attributes:
-        solver: searches, each time from rotations within half a turn.
-        within: x of the same poses, every rotation within half a turn, [B, n].
+        solver: searches, each time from rotations that are no full turn.
+        shortened: x of the same poses, rotations the shorter way round, [B, n].
         tolerance: the KKT residual that counts as zero.
     """
 
     solver: Solver
-    within: Callable[[Tensor], Tensor]
+    shortened: Callable[[Tensor], Tensor]
     tolerance: float
     kind: ClassVar[Kind] = Kind.MINIMIZE
 
@@ -42,22 +42,22 @@ class HalfTurns:
 
     def solve(self, program: MinimizeProgram, start: Tensor | None = None) -> Solution:
         """Solve every sample; failures are statuses."""
-        found, far = self._near(program, self.solver.solve(program, start))
+        found, far = self._measured(program, self.solver.solve(program, start))
         for _ in range(SEARCHES - 1):
             pending = far & ~found.ok
             if not bool(pending.any()):
                 break
             again = self.solver.solve(program, found.value)
-            again, far = self._near(program, again)
+            again, far = self._measured(program, again)
             far = pending & far
             found = _merged(pending, again, found)
         return found
 
-    def _near(
+    def _measured(
         self, program: MinimizeProgram, found: Solution
     ) -> tuple[Solution, Tensor]:
-        """The same poses within half a turn, measured there; which were not, [B]."""
-        x = self.within(found.value)
+        """The same poses the shorter way, measured there; which were not so, [B]."""
+        x = self.shortened(found.value)
         far = (x != found.value).any(1)
         if not bool(far.any()):
             return found, far
