@@ -19,7 +19,8 @@ DERIVATIVE_TOLERANCE = 1e-5
 LOCAL_MINIMA = {
     "hs2": 4.941229318, "hs16": 23.144660915, "hs20": 40.198729727, "hs44": -13.0,
 }  # fmt: skip
-STARTS = 16
+# How many starts, and how far they are from that of the book.
+STARTS, NEAR, FAR = 16, 0.1, 1.0
 WITH_CONSTANTS = [name for name, one in ENTRIES.items() if one.constants]
 
 
@@ -116,8 +117,14 @@ def test_derivatives_in_the_constants_are_those_of_differences(name):
 # ---- other starts --------------------------------------------------------------------
 
 
-def perturbed_starts(problem, batch):
-    """The start of the book, then some that are moved by a tenth, by name."""
+@pytest.mark.parametrize("name", LOCAL_MINIMA)
+def test_eight_starts_find_the_minimum_of_the_book(name):
+    out = ENTRIES[name].problem(**constants_of(name), starts=8)
+    assert is_at(out.objective.item(), ENTRIES[name].minimum)
+
+
+def perturbed_starts(problem, batch, share):
+    """The start of the book, then some that are moved by a share of it, by name."""
     noise = torch.Generator().manual_seed(5)
     starts = {}
     for one in problem.declared.trace({}, None).fields.values():
@@ -126,30 +133,34 @@ def perturbed_starts(problem, batch):
             book = torch.as_tensor(declared, dtype=torch.float64).expand(one.shape)
             moves = torch.randn(batch, *one.shape, generator=noise, dtype=torch.float64)
             moves[0] = 0
-            starts[one.name] = book + 0.1 * book.abs().clamp_min(1) * moves
+            starts[one.name] = book + share * book.abs().clamp_min(1) * moves
     return starts
 
 
 @functools.cache
-def from_perturbed_starts(name):
+def from_perturbed_starts(name, share):
     """All as smooth problems, for convex ones have no start, in one batched call."""
     problem = ENTRIES[name].problem
     return problem(
         **constants_of(name), solver="minimize.auto",
-        warm_start=perturbed_starts(problem, STARTS), on_failure="keep",
+        warm_start=perturbed_starts(problem, STARTS, share), on_failure="keep",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_sixteen_perturbed_starts_lead_to_points_where_the_conditions_hold(name):
-    out = from_perturbed_starts(name)
+    out = from_perturbed_starts(name, NEAR)
     assert out.status.shape == (STARTS,)
     errors = kkt_errors(ENTRIES[name].problem, out, constants_of(name))
     for condition, error in errors.items():
         assert bool((error <= KKT_TOLERANCE)[out.ok].all()), condition
 
 
-def test_from_each_of_the_starts_nearly_all_are_solved():
-    solved_from = sum(from_perturbed_starts(name).ok.long() for name in ENTRIES)
-    # All of 67, as measured; 55 of 60 were asked for.
-    assert solved_from.tolist() == [len(ENTRIES)] * STARTS
+@pytest.mark.parametrize(
+    ("share", "least"), [(NEAR, 67), pytest.param(FAR, 66, marks=pytest.mark.slow)]
+)
+def test_from_each_of_the_starts_nearly_all_are_solved(share, least):
+    solved_from = sum(from_perturbed_starts(name, share).ok.long() for name in ENTRIES)
+    # As measured; 55 of 60 were asked for, near the start of the book. From one far
+    # start no small move makes hs20 feasible.
+    assert bool((solved_from >= least).all())
