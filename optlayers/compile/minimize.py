@@ -22,10 +22,12 @@ from optlayers.compile.multipliers import (
 from optlayers.compile.promises import Promises
 from optlayers.compile.samples import Inputs, SampleFunction, Unknowns
 from optlayers.compile.smoothness import roughness
+from optlayers.compile.sparsity import residual_pattern
 from optlayers.compile.squares import residuals_of
 from optlayers.compile.staged_equations import written_out
 from optlayers.errors import NotConvex
 from optlayers.interfaces import Kind
+from optlayers.linalg.pattern import Pattern
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.evaluate import Evaluator
@@ -46,6 +48,7 @@ class MinimizeTemplate:
         residuals: r with f = r'r, or the sum of phi(r), where one is minimized, else
             None.
         loss: phi, [B, k] -> [B, k], or None where it is that of squares.
+        pattern: where dr/dx may have entries, if that is known to be little.
         maximize: whether f is to be large.
         inputs: what all of these read beside x.
         unknowns: how x stands for the variables.
@@ -64,6 +67,7 @@ class MinimizeTemplate:
     inequalities: SampleFunction | None
     residuals: SampleFunction | None
     loss: SampleFunction | None
+    pattern: Pattern | None
     maximize: bool
     inputs: Inputs
     unknowns: Unknowns
@@ -108,6 +112,7 @@ def compile_minimize(declaration: Declaration, why: str) -> MinimizeTemplate:
     variables = [one for one in fields.values() if one.is_variable]
     shapes = {n: one.shape for n, one in fields.items() if not one.is_variable}
     box = box_of(fields)
+    residuals = None if terms is None else writer.values([t.residual for t in terms])
     multipliers = {
         **dict(_row_multipliers("equalities", equal)),
         **dict(_row_multipliers("rows", unequal)),
@@ -117,10 +122,9 @@ def compile_minimize(declaration: Declaration, why: str) -> MinimizeTemplate:
         objective=writer.values([objective]),
         equalities=writer.differences(written[:count]),
         inequalities=writer.differences(written[count:]),
-        residuals=None
-        if terms is None
-        else writer.values([one.residual for one in terms]),
+        residuals=residuals,
         loss=None if terms is None else writer.losses(terms),
+        pattern=None if residuals is None else _pattern(residuals, box, fields),
         maximize=maximize,
         inputs=inputs,
         unknowns=unknowns,
@@ -174,6 +178,21 @@ class _Functions:
     ) -> SampleFunction:
         evaluator = Evaluator(outputs, variables=self._unknowns.shapes)
         return SampleFunction(evaluator, self._unknowns, self._inputs, sides)
+
+
+def _pattern(
+    residuals: SampleFunction, box: Box, fields: Mapping[str, BoundField]
+) -> Pattern | None:
+    """The pattern of the residuals' Jacobian; None where it is dense or unknown."""
+    inputs = residuals.inputs
+    if inputs.module_names or inputs.learned_ndims or inputs.reads_closures:
+        return None
+    # Whatever the parameters are, the same residuals depend on the same unknowns.
+    ones = [
+        torch.ones(fields[name].shape, dtype=torch.float64)
+        for name in inputs.parameter_ndims
+    ]
+    return residual_pattern(residuals, _with_start_inside(box).start, ones)
 
 
 def _is_bound(declaration: Declaration, one: Constraint) -> bool:

@@ -20,6 +20,7 @@ from optlayers.functional.minimize import (
 )
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.pytrees import Unknowns
+from optlayers.linalg.pattern import Pattern
 from optlayers.programs.losses import loss_named
 from optlayers.programs.minimize import BatchFunction, MinimizeProgram
 from optlayers.solution import Solution
@@ -36,6 +37,7 @@ def least_squares(
     upper: Any = None,
     loss: Loss = "linear",
     scale: Tensor | float = 1.0,
+    sparsity: Tensor | None = None,
     starts: Any = None,
     solver: Any = "auto",
     tolerance: float | None = None,
@@ -61,6 +63,8 @@ def least_squares(
             grows with |r|.
         scale: C, how large a residual must be to count less, a number or [*batch]; of
             named losses.
+        sparsity: which residual depends on which unknown, [k, n], not zero where one
+            may; dense or sparse. The Jacobian is then found and factorized by it.
         starts: as of `minimize`.
         solver: a registered name of kind "minimize" ("levenberg_marquardt",
             "gauss_newton", ...), "auto", or an instance.
@@ -78,7 +82,8 @@ def least_squares(
         modules included, in the bounds and in the scale.
 
     Raises:
-        ShapeError: residuals, scale or a bound do not have the form they must have.
+        ShapeError: residuals, scale, sparsity or a bound do not have the form they
+            must have.
         UnknownName: no loss, or no solver, has that name.
         ParameterError: an option out of its range, another dtype than that of start,
             a scale that is not positive, or bounds that exclude each other.
@@ -90,13 +95,13 @@ def least_squares(
     refuse_transforms("least_squares")
     unknowns = Unknowns.of(start)
     first = unknowns.rows(start).detach()
-    r, _ = rows_of("residuals", residuals, unknowns, first)
+    r, count = rows_of("residuals", residuals, unknowns, first)
     low, high = checked_bounds(unknowns, first, lower, upper)
     assert r is not None
     phi = _loss(loss, scale, unknowns, first)
     program = MinimizeProgram(
         _sum_of(r, phi), unknowns.batch_size, unknowns.size, lower=low, upper=high,
-        residuals=r, loss=phi,
+        residuals=r, loss=phi, pattern=_pattern(sparsity, count, unknowns.size),
     )  # fmt: skip
     options = SolveOptions(
         solver=solver, tolerance=tolerance, on_failure=on_failure, order=order,
@@ -111,6 +116,20 @@ def _sum_of(residuals: BatchFunction, phi: BatchFunction | None) -> BatchFunctio
     if phi is None:
         return lambda x: residuals(x).square().sum(1)
     return lambda x: phi(residuals(x)).sum(1)
+
+
+def _pattern(sparsity: Tensor | None, k: int, n: int) -> Pattern | None:
+    if sparsity is None:
+        return None
+    if tuple(sparsity.shape) != (k, n):
+        raise ShapeError(
+            f"sparsity is {list(sparsity.shape)}; there are {k} residuals of {n} "
+            f"unknowns, so give [{k}, {n}]."
+        )
+    places = sparsity.detach().cpu()
+    places = places.to_sparse() if places.layout == torch.strided else places
+    rows, cols = places.to_sparse_coo().coalesce().indices().numpy()
+    return Pattern.row_major(rows, cols, (k, n))
 
 
 def _loss(

@@ -153,6 +153,7 @@ class MinimizeRoute:
             inequalities=template.inequalities,
             residuals=template.residuals,
             loss=template.loss,
+            pattern=template.pattern,
             input_ndims=template.inputs.ndims,
             column_names=template.column_names,
             equality_names=template.equality_names,

@@ -17,6 +17,7 @@ from torch import Tensor
 from optlayers.errors import ParameterError, ShapeError
 from optlayers.interfaces import Kind
 from optlayers.linalg.dense import DenseOperator
+from optlayers.linalg.pattern import Pattern
 from optlayers.programs.complementarity import (
     multiplier_and_slack,
     slope_of_multiplier,
@@ -83,6 +84,7 @@ class MinimizeProgram:
             of a loss of each.
         loss: phi, [B, k] -> [B, k], each entry a function of its own residual alone, if
             the objective is the sum of phi(r); None where it is that of the squares.
+        pattern: where dr/dx may have entries, row by row, where it is known.
         sides: `bounds` of lower and upper, where they have been looked up before.
         barrier: mu of lam s = mu, whose solutions are the minima of f - mu sum(log(s));
             0 for the KKT conditions themselves.
@@ -99,6 +101,7 @@ class MinimizeProgram:
     upper: Tensor | None = None
     residuals: BatchFunction | None = None
     loss: BatchFunction | None = None
+    pattern: Pattern | None = None
     sides: tuple[Bound, ...] | None = None
     barrier: float = 0.0
     kind: ClassVar[Kind] = Kind.MINIMIZE

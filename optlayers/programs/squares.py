@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from optlayers.linalg.least_squares import DENSE, Structure
+from optlayers.linalg.schur import SchurStructure, schur_structure
 from optlayers.programs.minimize import BatchFunction, MinimizeProgram, leaf, recording
 from optlayers.programs.root import Evaluation
 
@@ -34,9 +35,11 @@ class LocalModel(NamedTuple):
     matrix: Tensor
 
 
-def structure_of(program: MinimizeProgram) -> Structure:
-    """How the Jacobian of the residuals of a program is held."""
-    return DENSE
+def structure_of(program: MinimizeProgram, point: Tensor) -> Structure:
+    """How the Jacobian of the residuals of a program is held, where x [B, n] is."""
+    if program.pattern is None:
+        return DENSE
+    return schur_structure(program.pattern, point.device)
 
 
 def local_model(program: MinimizeProgram, point: Tensor) -> LocalModel:
@@ -44,23 +47,55 @@ def local_model(program: MinimizeProgram, point: Tensor) -> LocalModel:
     residual, jacobian = _linearized(program, point)
     value, root, right = _curvature(program.loss, residual)
     if program.loss is not None:
-        jacobian = structure_of(program).scaled(jacobian, root, None)
+        jacobian = structure_of(program, point).scaled(jacobian, root, None)
     return LocalModel(residual, value, root, right, jacobian)
 
 
 def slope_terms(program: MinimizeProgram, point: Tensor) -> Tensor:
     """How large the terms are that each entry of grad f is the sum of, [B, n]."""
     found = local_model(program, point)
-    return 2 * structure_of(program).transposed(found.matrix.abs(), found.right.abs())
+    return 2 * structure_of(program, point).transposed(
+        found.matrix.abs(), found.right.abs()
+    )
 
 
 def _linearized(program: MinimizeProgram, point: Tensor) -> tuple[Tensor, Tensor]:
-    """r(x) and dr/dx, [B, k] and [B, k, n]."""
+    """r(x) and dr/dx, [B, k] and, as the structure holds it, [B, k, n] or [B, nnz]."""
     assert program.residuals is not None
     with recording():
         x = leaf(point)
         found = Evaluation(x, program.residuals(x))
-        return found.residual, found.jacobian()
+        if program.pattern is None:
+            return found.residual, found.jacobian()
+        return found.residual, _entries(
+            found, schur_structure(program.pattern, x.device)
+        )
+
+
+def _entries(found: Evaluation, structure: SchurStructure) -> Tensor:
+    """The entries of the Jacobian on its pattern, [B, nnz], from one product a colour.
+
+    Columns of one colour share no row, so that the derivative along their sum holds
+    the entries of all. Source: A. Curtis, M. Powell, J. Reid, On the estimation of
+    sparse Jacobian matrices (1974).
+    """
+    x, value = found
+    pattern, colours = structure.pattern, structure.colours
+    if not value.requires_grad or not pattern.size:
+        return x.new_zeros(len(x), pattern.size)
+    along = torch.nn.functional.one_hot(colours).mT.to(x)
+    along = along.unsqueeze(1).expand(-1, len(x), -1)
+    # J'w is linear in w, so that its derivative along v is J v.
+    w = torch.zeros_like(value).requires_grad_()
+    (image,) = torch.autograd.grad(
+        value, x, w, create_graph=True, materialize_grads=True
+    )
+    if not image.requires_grad:
+        return x.new_zeros(len(x), pattern.size)
+    (products,) = torch.autograd.grad(
+        image, w, along, is_grads_batched=True, materialize_grads=True
+    )
+    return products.movedim(0, 1)[:, colours[pattern.cols], pattern.rows]
 
 
 def _curvature(

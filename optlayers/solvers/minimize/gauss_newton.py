@@ -4,7 +4,7 @@ The step d makes |A d + b| least, the shortest such where A loses rank. Source:
 J. Nocedal, S. Wright, Numerical Optimization (2006), section 10.3.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -113,7 +113,8 @@ class GaussNewton:
 def _state(
     program: MinimizeProgram, point: Tensor, share: Tensor, stalled: Tensor
 ) -> GaussState:
-    found = local_model(program, point)
+    # Dense, whatever is known of the pattern.
+    found = local_model(replace(program, pattern=None), point)
     move = _least_squares(found.matrix, found.right)
     return GaussState(
         point, found.value, found.right, found.matrix, move, share, stalled

@@ -144,7 +144,7 @@ def _state(
     growth: Tensor,
     stalled: Tensor,
 ) -> MarquardtState:
-    structure = structure_of(program)
+    structure = structure_of(program, point)
     slope = 2 * structure.transposed(found.matrix, found.right)
     terms = 2 * structure.transposed(found.matrix.abs(), found.right.abs())
     lengths = structure.lengths(found.matrix)
@@ -164,7 +164,7 @@ def _state(
 
 def _trial(program: MinimizeProgram, state: MarquardtState) -> tuple[Tensor, Tensor]:
     """The next point, [B, n], and the decrease of |A v + b|^2 that v foresees, [B]."""
-    structure = structure_of(program)
+    structure = structure_of(program, state.point)
     system = structure.damped(
         state.matrix, state.scale * state.damping.sqrt().unsqueeze(1)
     )

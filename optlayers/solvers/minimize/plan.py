@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from optlayers.interfaces import Solver
+from optlayers.linalg.pattern import Pattern
 from optlayers.programs.minimize import Bound, MinimizeProgram, bounds_of
 from optlayers.solvers.checks import Check
 from optlayers.solvers.plan import OnFailure, keep
@@ -33,6 +34,7 @@ class MinimizePlan:
         maximize: whether f is to be large; the programs then minimize -f.
         equalities, inequalities, residuals: as of a `MinimizeProgram`, or None.
         loss: likewise, a function of residuals [B, k].
+        pattern: of the Jacobian of the residuals, or None.
         input_ndims: axes of one sample of each input of these functions.
         column_names: the variable that each unknown belongs to.
         equality_names, inequality_names, bound_names: the constraint that each entry
@@ -55,6 +57,7 @@ class MinimizePlan:
     inequalities: PointFunction | None
     residuals: PointFunction | None
     loss: PointFunction | None
+    pattern: Pattern | None
     input_ndims: tuple[int, ...]
     column_names: tuple[str, ...]
     equality_names: tuple[str, ...]
@@ -117,7 +120,7 @@ class MinimizePlan:
             bound(self.equalities), bound(self.inequalities),
             len(self.equality_names), len(self.inequality_names), lower, upper,
             bound(self.residuals), bound(self.loss),
-            sides=tuple(side.to(like) for side in self.bounds),
+            pattern=self.pattern, sides=tuple(side.to(like) for side in self.bounds),
         )  # fmt: skip
 
 
