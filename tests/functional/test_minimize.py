@@ -337,3 +337,27 @@ def test_where_no_gradient_is_taken_the_answer_is_the_same(mode, bound):
         quiet = solve()
     assert quiet.ok.all()
     assert_close(quiet.value, solve().value, atol=0, rtol=0)
+
+
+def test_at_a_corner_that_too_many_constraints_make_the_derivative_is_a_compromise():
+    # x <= a and x <= b with a = b: that of min(a, b) lies between (1, 0) and (0, 1).
+    ends = double(1.0, 1.0).requires_grad_()
+    found = minimize(
+        lambda x: (x[:, 0] - 3) ** 2, zeros(1, 1), inequalities=lambda x: x - ends
+    )
+    assert_close(found.value, double([1.0]), **LOOSE)
+    assert not found.stats["multipliers_unique"]
+    (slope,) = torch.autograd.grad(found.value.sum(), ends)
+    assert_close(slope.sum(), double(1.0)[0], **LOOSE)
+    assert (slope >= -1e-9).all()
+
+
+def test_stats_say_that_the_derivative_of_a_regular_minimum_can_be_trusted():
+    center = double([1.0, 0.5, -1.0]).requires_grad_()
+    stats = minimize(
+        lambda x: (x - center).square().sum(-1), zeros(1, 3) + 0.1,
+        inequalities=lambda x: x.square().sum(-1, keepdim=True) - 0.5,
+    ).stats  # fmt: skip
+    assert stats["is_minimum"] and stats["multipliers_unique"]
+    assert float(stats["complementarity"]) > 0.1
+    assert float(stats["gradient_condition"]) < 1e3
