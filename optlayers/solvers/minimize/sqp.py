@@ -49,6 +49,9 @@ VIOLATED, HOPELESS, FLAT = 1e-6, 1e-6, 1e-3
 # So often may the search begin again nearer to the constraints, where it lowers the
 # sum of their violations no more, but the sum of squares can be lowered to that share.
 MOST_RESTORED, RESTORED_SHARE = 3, 1e-3
+# Near a solution a residual that has not fallen to that share of its least for so many
+# steps will not: rounding, or multipliers that are not unique. The last polish may do.
+NEAR, FALLEN, MOST_IDLE = 1e-5, 0.5, 15
 # A start at which a function is not finite is moved by this share into the bounds.
 PUSH = 1e-2
 
@@ -63,6 +66,7 @@ class SqpState(NamedTuple):
         penalty: nu of the merit f + nu (|h|_1 + |max(r, 0)|_1), [B].
         is_fresh: whether B has not learned anything yet, bool [B].
         restored: how often the search has begun again, [B].
+        least, idle: the least residual, and for how many steps it was not lowered, [B].
         scales: of the functions.
         point: z = (x, y, v), not scaled, [B, n + me + m].
         residual: its violation, [B].
@@ -76,6 +80,8 @@ class SqpState(NamedTuple):
     penalty: Tensor
     is_fresh: Tensor
     restored: Tensor
+    least: Tensor
+    idle: Tensor
     scales: Scales
     point: Tensor
     residual: Tensor
@@ -127,11 +133,11 @@ class Sqp:
         y = torch.zeros_like(values.equalities)
         point = program.point_at(start, y, torch.zeros_like(values.rows))
         fault = torch.full_like(values.objective, RUNNING, dtype=torch.int8)
+        zero = torch.zeros_like(values.objective)
         return SqpState(
             start, values, slopes, _identity(start), torch.ones_like(values.objective),
-            torch.ones_like(fault, dtype=torch.bool),
-            torch.zeros_like(values.objective), scales, point,
-            program.violation(point), fault,
+            torch.ones_like(fault, dtype=torch.bool), zero, zero + torch.inf, zero,
+            scales, point, program.violation(point), fault,
         )  # fmt: skip
 
     def step(
@@ -157,10 +163,14 @@ class Sqp:
         new = _moved(program, state, x, found, taken)
         # Without a step: a fresh matrix; with a fresh one, there is nothing to do.
         lost = active & ~taken & (state.fault == RUNNING)
-        stalled = lost & state.is_fresh & ~begins
+        falls = new.residual <= FALLEN * state.least
+        idle = torch.where(falls | (new.residual > NEAR), 0, state.idle + 1)
+        least = torch.where(falls, new.residual, state.least)
+        is_idle = (idle > MOST_IDLE) & (new.fault == RUNNING)
+        stalled = (lost & state.is_fresh & ~begins) | is_idle
         B = torch.where(lost.view(-1, 1, 1), _identity(x), new.B)
         return new._replace(
-            B=B, is_fresh=new.is_fresh | lost,
+            B=B, is_fresh=new.is_fresh | lost, least=least, idle=idle,
             fault=new.fault.masked_fill(stalled, int(Status.STALLED)),
         )  # fmt: skip
 

@@ -68,3 +68,11 @@ def test_a_sample_is_solved_alike_in_any_company(number, name):
     assert together.stats["steps"][2] == alone.stats["steps"][0]
     # Batched and single factorizations round differently.
     torch.testing.assert_close(together.value[2:3], alone.value, rtol=1e-9, atol=1e-9)
+
+
+def test_multipliers_that_are_not_unique_do_not_keep_sqp_busy():
+    # At (1, 0, 0) a bound and an inequality have the same slope.
+    problem = PROBLEMS[30]
+    found = Sqp().solve(program_of(problem, 16), perturbed_starts(problem, 16))
+    assert found.ok.all()
+    assert found.stats["steps"].max() <= 60
