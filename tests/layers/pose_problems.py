@@ -5,7 +5,7 @@ import math
 import torch
 
 import optlayers as ol
-from optlayers import Parameter, Variable, minimize
+from optlayers import Control, Parameter, State, Variable, minimize
 
 DOUBLE = {"dtype": torch.float64}
 # A KKT residual of 1e-8 at conditions of some tens.
@@ -83,6 +83,15 @@ def leaning(R=ol.SO2(), goal=Parameter("2"), limit=Parameter()):
     """The nearest direction to a goal that is low enough."""
     ahead = R @ [1.0, 0.0]
     return minimize(ol.sum_squares(ahead - goal), low=ahead[1] <= limit)
+
+
+@ol.problem
+def track(T=ol.SE3(), x=State("3"), u=Control("3"), goal=Parameter("3")):
+    """A trajectory, and the frame in which it ends at a goal."""
+    missed = ol.sum_squares(T @ x.last - goal) + ol.sum_squares(T.log())
+    return minimize(
+        ol.total(ol.sum_squares(u)) + missed, go=x.next == x + u, start=x.first == 0
+    )
 
 
 @ol.problem

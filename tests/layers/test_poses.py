@@ -27,6 +27,7 @@ from tests.layers.pose_problems import (
     reach,
     register,
     space_loop,
+    track,
     turn,
     wahba,
 )
@@ -112,6 +113,15 @@ def test_a_constraint_on_a_rotation_has_its_multiplier():
     assert_close(out.dual.low, torch.stack([exact, 0 * exact]), rtol=0, atol=1e-6)
     (slope,) = torch.autograd.grad(out.objective.sum(), limit)
     assert_close(slope, -out.dual.low, rtol=0, atol=1e-6)
+
+
+def test_poses_stand_beside_trajectories():
+    """Three steps u, the frame's t and the miss are alike, a fifth of the goal."""
+    goal = torch.tensor([1.0, 2.0, 3.0], **DOUBLE)
+    out = track(goal=goal, steps=3)
+    assert_close(out.u, (goal / 5).expand(3, 3), **CLOSE)
+    assert_close(out.T[:3, 3], goal / 5, **CLOSE)
+    assert_close(out.T[:3, :3], torch.eye(3, **DOUBLE), **CLOSE)
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)
