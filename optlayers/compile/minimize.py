@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 
 from optlayers.compile.boxes import Box, box_of
+from optlayers.compile.epigraph import in_epigraph_form
 from optlayers.compile.losses import Term, with_placeholder
 from optlayers.compile.multipliers import (
     MultiplierReadout,
@@ -21,7 +22,7 @@ from optlayers.compile.multipliers import (
 )
 from optlayers.compile.promises import Promises
 from optlayers.compile.samples import Inputs, SampleFunction, Unknowns
-from optlayers.compile.smoothness import roughness
+from optlayers.compile.smoothness import kink, roughness
 from optlayers.compile.sparsity import residual_pattern
 from optlayers.compile.squares import residuals_of
 from optlayers.compile.staged_equations import written_out
@@ -60,6 +61,11 @@ class MinimizeTemplate:
         promises: what must hold of the parameters before a solve.
         parameter_shapes: shape of one sample of each parameter.
         why: why the declaration is not solved as a convex one.
+        auxiliary_names: the last variables, which stand for atoms with kinks and are
+            not among the results.
+        auxiliary_starts: where they begin, as a function of the others; None if there
+            are none.
+        auxiliary_count: how many entries they have.
     """
 
     objective: SampleFunction
@@ -80,6 +86,9 @@ class MinimizeTemplate:
     promises: Promises
     parameter_shapes: Mapping[str, tuple[int, ...]]
     why: str
+    auxiliary_names: tuple[str, ...] = ()
+    auxiliary_starts: SampleFunction | None = None
+    auxiliary_count: int = 0
     kind: ClassVar[Kind] = Kind.MINIMIZE
 
 
@@ -93,22 +102,26 @@ def compile_minimize(declaration: Declaration, why: str) -> MinimizeTemplate:
     Raises:
         NotConvex: it is not smooth either; the message gives both reasons.
     """
-    rough = roughness(declaration)
-    if rough:
-        raise NotConvex(f"{why}\n  As a smooth problem: {rough}")
     stated = [one for one in declaration.constraints if not _is_bound(declaration, one)]
     equal = [one for one in stated if one.relation == "=="]
     unequal = [one for one in stated if one.relation == "<="]
-    fields, written, objective = written_out(declaration, [*equal, *unequal])
+    declared, written, objective = written_out(declaration, [*equal, *unequal])
     count = sum(_stage_count(one) for one in equal)
     maximize = declaration.sense == "maximize"
+    smooth = in_epigraph_form(objective, written, maximize=maximize)
+    objective, written = smooth.objective, (*smooth.constraints, *smooth.pieces)
+    fields = {**declared, **smooth.fields}
     terms = None if maximize else residuals_of(objective)
     unknowns = Unknowns.of(fields)
     sides = [side for one in written for side in (one.left, one.right)]
     outputs = [objective, *sides]
+    rough = roughness(declaration) or kink(outputs)
+    if rough:
+        raise NotConvex(f"{why}\n  As a smooth problem: {rough}")
     reader = Evaluator(outputs, variables=unknowns.shapes)
     inputs = Inputs.of(outputs, reader, fields, declaration.captured)
     writer = _Functions(unknowns, inputs)
+    own = _Functions(Unknowns.of(declared), inputs)
     variables = [one for one in fields.values() if one.is_variable]
     shapes = {n: one.shape for n, one in fields.items() if not one.is_variable}
     box = box_of(fields)
@@ -137,6 +150,9 @@ def compile_minimize(declaration: Declaration, why: str) -> MinimizeTemplate:
         promises=Promises.of(declaration, outputs),
         parameter_shapes=shapes,
         why=why,
+        auxiliary_names=tuple(smooth.fields),
+        auxiliary_starts=own.values(smooth.starts) if smooth.starts else None,
+        auxiliary_count=unknowns.size - Unknowns.of(declared).size,
     )
 
 

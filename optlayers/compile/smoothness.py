@@ -1,6 +1,6 @@
 """What methods for smooth functions cannot take, refused by name with the remedy."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from optlayers.modeling.cones import cone_names
 from optlayers.modeling.constraints import Constraint
@@ -28,7 +28,7 @@ _SPECTRAL = (
 _NORMS = ("norm", "pnorm")
 
 # Atoms with kinks, and what to write instead; e is what the atom is applied to.
-_KINKS: Mapping[str, str] = {
+KINKS: Mapping[str, str] = {
     **dict.fromkeys(("abs", "norm1", "norm_inf", "tv"), _ABSOLUTE),
     **dict.fromkeys(
         ("pos", "neg", "max", "maximum", "cummax", "ptp", "scalene", "sum_largest"),
@@ -57,12 +57,27 @@ _WITHOUT_CONE: Mapping[str, str] = {
 
 
 def roughness(declaration: Declaration) -> str:
-    """The first thing that is not smooth, with the remedy; empty if all is.
+    """What its fields and constraints have that is not smooth, with the remedy.
 
     Args:
         declaration: a problem that is not convex.
+
+    Returns:
+        One sentence on the first such thing; empty if there is none.
     """
     return next(_faults(declaration), "")
+
+
+def kink(expressions: Sequence[Expression]) -> str:
+    """The first atom with kinks that depends on variables, with the remedy.
+
+    Args:
+        expressions: objective and sides of constraints.
+
+    Returns:
+        One sentence; empty if there is none.
+    """
+    return next(_kinks(expressions), "")
 
 
 def _faults(declaration: Declaration) -> Iterator[str]:
@@ -73,11 +88,9 @@ def _faults(declaration: Declaration) -> Iterator[str]:
                 "symmetric. Declare a plain matrix L and write (L + L.T) / 2 in its "
                 "place."
             )
-    yield from _kinks([declaration.objective])
     for one in declaration.constraints:
         if one.cone is not None:
             yield _of_cone(one)
-        yield from _kinks([one.left, one.right])
 
 
 def _kinks(roots: Iterable[Expression]) -> Iterator[str]:
@@ -89,16 +102,29 @@ def _kinks(roots: Iterable[Expression]) -> Iterator[str]:
         one = pending.pop()
         if not one.depends_on_variables:
             continue
-        if one.name in _KINKS:
-            yield f"{quoted(one)} ({one.name}) is not smooth. {_remedy(one)}"
+        if one.name in KINKS:
+            yield (
+                f"{quoted(one)} ({one.name}) is not smooth{_direction(one)}. "
+                f"{_remedy(one)}"
+            )
         new = [arg for arg in reversed(one.arguments) if arg not in seen]
         seen.update(new)
         pending.extend(new)
 
 
+def _direction(one: Expression) -> str:
+    """Why no variable was put in its place, of atoms for which one would do."""
+    if one.name in ("min", "minimum"):
+        return ", and nothing says that more of it is better"
+    has_form = one.name in ("abs", "pos", "neg", "max", "maximum", "norm1", "norm_inf")
+    return ", and nothing says that less of it is better" * (
+        has_form or one.name in _NORMS
+    )
+
+
 def _remedy(one: Expression) -> str:
     is_round = one.options.get("p", 2) in (2, "fro", None)
-    return _ABSOLUTE if one.name in _NORMS and not is_round else _KINKS[one.name]
+    return _ABSOLUTE if one.name in _NORMS and not is_round else KINKS[one.name]
 
 
 def _of_cone(one: Constraint) -> str:

@@ -166,6 +166,8 @@ class MinimizeRoute:
             on_failure=options.on_failure,
             subject=self.subject,
             checks=template.promises.checks,
+            auxiliary_starts=template.auxiliary_starts,
+            auxiliary_count=template.auxiliary_count,
         )
 
     def _named(
@@ -174,6 +176,7 @@ class MinimizeRoute:
         template = self.template
         found = Found(solved.equalities.to(dtype), solved.rows.to(dtype))
         values = template.unknowns.split(solved.x.to(dtype))
+        values = {n: v for n, v in values.items() if n not in template.auxiliary_names}
         dual = {name: read(found) for name, read in template.duals.items()}
         return Result(
             values={n: restore(one, batch_shape) for n, one in values.items()},

@@ -156,19 +156,18 @@ def test_constraints_at_stages_follow_one_another():
 )
 def test_kinks_are_named_with_their_remedy(atom, remedy):
     def body(x=Variable("2")):
-        return minimize(x[0] * x[1], bound=ol.sum(atom(x)) <= 1)
+        return minimize(x[0] * x[1], bound=ol.sum(atom(x)) == 1)
 
-    found = roughness(traced(body))
-    assert "is not smooth" in found and remedy in found
-    with pytest.raises(NotConvex, match=r"it is not convex\n.*is not smooth"):
+    with pytest.raises(NotConvex, match=r"it is not convex\n.*is not smooth") as found:
         compiled(body)
+    assert remedy in str(found.value)
 
 
 def test_kinks_of_parameters_do_no_harm():
     def body(x=Variable("2"), a=Parameter("2")):
         return minimize(x[0] * x[1] * ol.norm1(a), ol.sum_squares(x) <= ol.max(a))
 
-    assert roughness(traced(body)) == ""
+    assert compiled(body).auxiliary_count == 0
 
 
 def test_symmetric_variables_are_refused_with_the_remedy():

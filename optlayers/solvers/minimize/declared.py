@@ -79,10 +79,13 @@ def _solved(
     plan: MinimizePlan, inputs: Sequence[Tensor], modules: Modules, start: Tensor
 ) -> Found:
     if start.ndim == 2:
+        start = plan.completed(start, inputs, modules)
         program = plan.program(inputs, modules, start)
         return certified(program, plan.solver, start, plan.tolerance)
     own = repeated(inputs, plan.input_ndims, start.shape[1])
-    program = plan.program(own, modules, start.flatten(0, 1))
+    rows = plan.completed(start.flatten(0, 1), own, modules)
+    program = plan.program(own, modules, rows)
+    start = rows.unflatten(0, start.shape[:2])
     return best_of_rows(program, plan.solver, start, plan.tolerance)
 
 

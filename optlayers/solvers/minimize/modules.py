@@ -34,6 +34,7 @@ def standalone(plan: MinimizePlan, names: tuple[str, ...], *modules: nn.Module) 
             return Standalone(function, plan.input_ndims, own)
 
         given = ("objective", "equalities", "inequalities", "residuals", "loss")
+        given = (*given, "auxiliary_starts")
         functions = {name: getattr(plan, name) for name in given}
         made = replace(
             plan,

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from optlayers.interfaces import Solver
@@ -45,6 +46,9 @@ class MinimizePlan:
         on_failure: "raise", or "nan" or "keep", which leave failures to the status.
         subject: what error messages call the problem, a layer's name.
         checks: what the declaration promises of the parameters.
+        auxiliary_starts: where the last unknowns begin, as a function of the others;
+            None if all are declared.
+        auxiliary_count: how many these are.
         bounds: lower and upper as rows; compiled code may not look for them.
         handle: the integer that names this plan in this process.
         standalone: the same plan with the tensors of modules as inputs, by which
@@ -70,6 +74,8 @@ class MinimizePlan:
     on_failure: OnFailure
     subject: str = "the problem"
     checks: tuple[Check, ...] = ()
+    auxiliary_starts: PointFunction | None = None
+    auxiliary_count: int = 0
     bounds: tuple[Bound, ...] = field(init=False, repr=False)
     handle: int = field(init=False)
     standalone: dict[Hashable, "MinimizePlan"] = field(
@@ -122,6 +128,17 @@ class MinimizePlan:
             bound(self.residuals), bound(self.loss),
             pattern=self.pattern, sides=tuple(side.to(like) for side in self.bounds),
         )  # fmt: skip
+
+    def completed(
+        self, start: Tensor, inputs: Sequence[Tensor], modules: Modules
+    ) -> Tensor:
+        """The start, [B, n], with that of the last unknowns, as the others give it."""
+        if self.auxiliary_starts is None:
+            return start
+        own = start[:, : start.shape[1] - self.auxiliary_count]
+        with torch.no_grad():
+            last = self.auxiliary_starts(own, inputs, modules)
+        return torch.cat([own, last.nan_to_num(0.0, 0.0, 0.0)], 1)
 
 
 def _make(given: dict[str, Any]) -> MinimizePlan:
