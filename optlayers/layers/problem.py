@@ -64,8 +64,9 @@ class Problem:
         Args:
             **bound: sizes by dimension name (`n=4`), `steps=` for staged problems,
                 options (`solver=`, `gradient=`, `order=`, `on_failure=`,
-                `tolerance=`), and parameters to bind: a tensor is frozen as a buffer,
-                an `nn.Parameter` is learned, the rest is left to the call.
+                `tolerance=`, `warm_start=`, `starts=`), and parameters to bind: a
+                tensor is frozen as a buffer, an `nn.Parameter` is learned, the rest is
+                left to the call.
 
         Raises:
             UnknownName: a name that is no dimension, option or parameter.

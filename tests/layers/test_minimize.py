@@ -4,7 +4,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
 import optlayers as ol
-from optlayers import Control, Parameter, State, Variable, minimize
+from optlayers import Control, Parameter, State, Variable, maximize, minimize
 from optlayers.errors import OrderError, SingularError
 from tests.layers.nonconvex import (
     DOUBLE,
@@ -124,6 +124,17 @@ def test_a_feasible_point_is_found_where_nothing_is_optimized():
 
     x = meet().x
     assert_close(torch.stack([x @ x, x[0] * x[1]]), double(4.0, 1.0), **CLOSE)
+
+
+def test_a_search_that_begins_at_a_saddle_point_leaves_it():
+    @ol.problem
+    def corners(x=Variable("2"), r=Parameter(nonneg=True)):
+        return maximize(x[0] * x[1], disk=ol.sum_squares(x) <= r**2)
+
+    out = corners(double(1.0, 2.0))
+    # On the diagonal, where L = -x0 x1 + disk (x'x - r^2) is stationary.
+    assert_close(out.objective, double(0.5, 2.0), **CLOSE)
+    assert_close(out.dual.disk, double(0.5, 0.5), **CLOSE)
 
 
 def test_squares_in_the_objective_are_known_to_the_solver():
