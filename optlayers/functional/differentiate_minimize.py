@@ -107,15 +107,7 @@ def differentiable_minimum(
         read = _tensors_read(plan, inputs, modules, found, reads_closures)
         outputs = _Outputs(*(with_zero_gradient(one, read) for one in outputs))
     elif is_traced or _needs_gradient(plan, rows, modules, safe, reads_closures):
-        constants = [one.detach() for one in rows]
-        minimum = Minimum(
-            plan.subject,
-            plan.program(rows, modules, start),
-            plan.program(constants, modules, start),
-            safe,
-            ok,
-            partial(_centered, plan, constants, modules, safe),
-        )
+        minimum = _minimum(plan, rows, modules, start, safe, ok)
         new, known = _differentiated(minimum, options)
         outputs = new if is_whole else _chosen(ok, new, outputs)
         stats |= known
@@ -149,6 +141,26 @@ def _found(
     given = [one.detach() for one in inputs]
     watched = [one.detach() for one in checked]
     return run(plan, given, modules, watched, start, batch_shape)
+
+
+def _minimum(
+    plan: MinimizePlan,
+    rows: Sequence[Tensor],
+    modules: Modules,
+    start: Tensor,
+    point: Tensor,
+    ok: Tensor,
+) -> Minimum:
+    """What is to be differentiated; of failed samples, rows and points are others'."""
+    constants = [one.detach() for one in rows]
+    return Minimum(
+        plan.subject,
+        plan.program(rows, modules, start),
+        plan.program(constants, modules, start),
+        point,
+        ok,
+        partial(_centered, plan, constants, modules, point),
+    )
 
 
 def _centered(
