@@ -206,6 +206,17 @@ def test_a_loop_in_space_agrees_with_scipy():
     check_against_scipy(ol.SE3.group, out, out.D, steps, first, weight)
 
 
+def test_a_long_loop_is_sparse_and_agrees_with_scipy():
+    """Every step touches two poses of twelve, which the solver knows."""
+    steps, first = noisy_loop(ol.SE3.group, 12, 0.05)
+    weight = torch.linspace(1, 2, 6, **DOUBLE)
+    template = space_loop.template({"k": 12}, None)
+    assert template.pattern is not None and template.pattern.shape == (78, 72)
+    assert template.pattern.size < 78 * 72 / 6
+    out = space_loop(step=steps, first=first, weight=weight)
+    check_against_scipy(ol.SE3.group, out, out.D, steps, first, weight)
+
+
 def test_the_errors_of_a_loop_are_those_of_other_classes():
     """The residuals above, by scipy's own rotations."""
     steps, T = noisy_loop(ol.SE3.group, 5, 0.3)
