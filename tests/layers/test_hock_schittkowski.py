@@ -92,7 +92,14 @@ def test_enough_of_them_have_constraints_that_bind():
     assert sum(map(is_held, WITH_CONSTANTS)) == 47
 
 
-@pytest.mark.parametrize("name", WITH_CONSTANTS)
+# Every second one is enough for every day.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if k % 2 else name
+        for k, name in enumerate(WITH_CONSTANTS)
+    ],
+)
 def test_derivatives_in_the_constants_are_those_of_differences(name):
     like = constants_of(name)
     problem = ENTRIES[name].problem
