@@ -1,7 +1,8 @@
 """Newton's method in a trust region, with the exact Hessian at every accepted point.
 
-The step makes g'p + p'Hp/2 least over |p| <= radius, by the eigenvalues of H; so
-negative curvature is used, not feared. Source: J. Nocedal, S. Wright, Numerical
+The step makes g'p + p'Hp/2 least over |p| <= radius: by Cholesky's factors of H where
+that is Newton's step, else by its eigenvalues, so that negative curvature is used.
+Source: J. Nocedal, S. Wright, Numerical
 Optimization (2006), algorithms 4.1 and 4.3; J. More, D. Sorensen (1983) for hard cases.
 """
 
@@ -32,6 +33,8 @@ SECULAR_STEPS = 20
 LEAST_GAIN = 1e-4
 # The search for the shift begins with one that may give so many times the radius.
 LONGEST = 1e6
+# Pivots below so many roundings of the diagonal say nothing of their sign.
+PIVOT = 100
 # A radius below this share of the point cannot move it.
 SMALLEST_RADIUS = 1e-16
 
@@ -42,7 +45,9 @@ class NewtonState(NamedTuple):
     Attributes:
         point, gradient: x and grad f, [B, n].
         value: f(x), [B].
-        eigenvalues, eigenvectors: of the Hessian, [B, n] and [B, n, n].
+        hessian: of f; of zero where it is not finite, [B, n, n].
+        newton: the step to where the model is stationary, [B, n].
+        is_convex: whether the Hessian is positive definite beyond rounding, bool [B].
         radius: the largest length of the next step, [B].
         stalled: whether the radius has become too small to move, bool [B].
     """
@@ -50,8 +55,9 @@ class NewtonState(NamedTuple):
     point: Tensor
     value: Tensor
     gradient: Tensor
-    eigenvalues: Tensor
-    eigenvectors: Tensor
+    hessian: Tensor
+    newton: Tensor
+    is_convex: Tensor
     radius: Tensor
     stalled: Tensor
 
@@ -91,14 +97,14 @@ class Newton:
         value, gradient = found.value.detach(), found.gradient.detach()
         radius = self.radius * start.norm(dim=1).clamp_min(1.0)
         stalled = torch.zeros_like(radius, dtype=torch.bool)
-        spectrum = _spectrum(found)
-        return NewtonState(start, value, gradient, *spectrum, radius, stalled)
+        model = _model(found, gradient)
+        return NewtonState(start, value, gradient, *model, radius, stalled)
 
     def step(
         self, program: MinimizeProgram, state: NewtonState, active: Tensor
     ) -> NewtonState:
         """One trial step; a new Hessian if any sample accepts it."""
-        p, foreseen = _trust_region_step(state)
+        p, foreseen = _step(state, active)
         trial = state.point + p
         found = program.evaluate(trial)
         value, gradient = found.value.detach(), found.gradient.detach()
@@ -112,8 +118,8 @@ class Newton:
         state = state._replace(radius=radius, stalled=~accepted & (radius < least))
         if not accepted.any():
             return state
-        spectrum = _spectrum(found)
-        new = NewtonState(trial, value, gradient, *spectrum, radius, state.stalled)
+        model = _model(found, gradient)
+        new = NewtonState(trial, value, gradient, *model, radius, state.stalled)
         return NewtonState(
             *(chosen(accepted, a, b) for a, b in zip(new, state, strict=True))
         )
@@ -121,20 +127,47 @@ class Newton:
     def outcome(self, state: NewtonState) -> Outcome:
         """The last accepted point; one with negative curvature is not finished."""
         size = slope_size(state.value, state.gradient)
-        if state.eigenvalues.shape[1]:
-            largest = state.eigenvalues.abs().amax(1)
-            downward = -state.eigenvalues[:, 0]
-            rounding = torch.finfo(size.dtype).eps ** 0.5 * largest
-            is_saddle = (downward > rounding) & ~state.stalled
-            size = torch.where(is_saddle, torch.maximum(size, downward), size)
+        near = ((size <= self.tolerance) & ~state.is_convex & ~state.stalled).nonzero()
+        if len(near):
+            eigenvalues = torch.linalg.eigvalsh(state.hessian[near[:, 0]])
+            largest = eigenvalues.abs().amax(1)
+            downward = -eigenvalues[:, 0]
+            is_saddle = downward > torch.finfo(size.dtype).eps ** 0.5 * largest
+            saddles = near[is_saddle, 0]
+            size[saddles] = torch.maximum(size[saddles], downward[is_saddle])
         return Outcome(state.point, size, fault_of(state.value, state.stalled))
 
 
-def _spectrum(found: Evaluation) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of the Hessian; of zero where it is not finite."""
+def _model(found: Evaluation, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The Hessian, the stationary step of its model, and whether that is a minimum."""
     H = found.derivatives()[0]
     lost = ~H.isfinite().all(2).all(1)
     H = H.masked_fill(lost.view(-1, 1, 1), 0.0)
+    if H.shape[1] == 0:
+        return H, torch.zeros_like(gradient), ~lost
+    # Where it is not definite, the factors end early and are not used.
+    L, fault = torch.linalg.cholesky_ex(H)
+    diagonal = H.diagonal(dim1=1, dim2=2)
+    least = PIVOT * torch.finfo(H.dtype).eps * diagonal.amax(1)
+    pivots = L.diagonal(dim1=1, dim2=2).square().amin(1)
+    is_convex = (fault == 0) & (pivots > least)
+    newton = torch.cholesky_solve(-gradient.unsqueeze(2), L).squeeze(2)
+    return H, newton, is_convex & newton.isfinite().all(1)
+
+
+def _step(state: NewtonState, active: Tensor) -> tuple[Tensor, Tensor]:
+    """The step of least model value, [B, n], and the decrease it foresees, [B]."""
+    H, g, p = state.hessian, state.gradient, state.newton
+    is_inside = state.is_convex & (p.norm(dim=1) <= state.radius)
+    rows = (active & ~is_inside).nonzero()[:, 0]
+    if len(rows):
+        p = p.masked_fill(~is_inside.unsqueeze(1), 0.0)
+        p[rows] = _trust_region_step(*_spectrum(H[rows]), g[rows], state.radius[rows])
+    return p, -(dot(g, p) + dot(p, times(H, p)) / 2)
+
+
+def _spectrum(H: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors, [B, n] and [B, n, n]."""
     if H.shape[1] == 0:
         return H.new_zeros(H.shape[:2]), H
     # LAPACK may not converge where entries overflow when multiplied.
@@ -143,10 +176,11 @@ def _spectrum(found: Evaluation) -> tuple[Tensor, Tensor]:
     return eigenvalues * size.squeeze(2), eigenvectors
 
 
-def _trust_region_step(state: NewtonState) -> tuple[Tensor, Tensor]:
-    """The step of least model value, [B, n], and the decrease it foresees, [B]."""
-    lam, Q, radius = state.eigenvalues, state.eigenvectors, state.radius
-    a = times(Q.mT, state.gradient)
+def _trust_region_step(
+    lam: Tensor, Q: Tensor, gradient: Tensor, radius: Tensor
+) -> Tensor:
+    """The step of least model value by the spectrum of the Hessian, [B, n]."""
+    a = times(Q.mT, gradient)
     zero = 4 * torch.finfo(lam.dtype).eps * lam.abs().amax(1, keepdim=True)
     # A shift that is too small by far is as good a beginning as zero, and divides.
     longest = LONGEST * radius.unsqueeze(1)
@@ -174,5 +208,4 @@ def _trust_region_step(state: NewtonState) -> tuple[Tensor, Tensor]:
     hard = (~is_convex & (lam[:, :1] < 0) & (shift == floor)).squeeze(1)
     lowest = torch.where(a[:, :1] > 0, -missing, missing)
     w = torch.cat([w[:, :1] + torch.where(hard.unsqueeze(1), lowest, 0.0), w[:, 1:]], 1)
-    foreseen = -(dot(a, w) + dot(lam * w, w) / 2)
-    return times(Q, w), foreseen
+    return times(Q, w)
