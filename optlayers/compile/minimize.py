@@ -22,6 +22,7 @@ from optlayers.compile.multipliers import (
 )
 from optlayers.compile.promises import Promises
 from optlayers.compile.samples import Inputs, SampleFunction, Unknowns
+from optlayers.compile.separable import separable_form
 from optlayers.compile.smoothness import kink, roughness
 from optlayers.compile.sparsity import residual_pattern
 from optlayers.compile.squares import residuals_of
@@ -50,6 +51,8 @@ class MinimizeTemplate:
             None.
         loss: phi, [B, k] -> [B, k], or None where it is that of squares.
         pattern: where dr/dx may have entries, if that is known to be little.
+        separable: u, affine, and f as a function of u of which no entry meets another,
+            where f is known to be that; else None.
         maximize: whether f is to be large.
         inputs: what all of these read beside x.
         unknowns: how x stands for the variables.
@@ -74,6 +77,7 @@ class MinimizeTemplate:
     residuals: SampleFunction | None
     loss: SampleFunction | None
     pattern: Pattern | None
+    separable: tuple[SampleFunction, SampleFunction] | None
     maximize: bool
     inputs: Inputs
     unknowns: Unknowns
@@ -138,6 +142,7 @@ def compile_minimize(declaration: Declaration, why: str) -> MinimizeTemplate:
         residuals=residuals,
         loss=None if terms is None else writer.losses(terms),
         pattern=None if residuals is None else _pattern(residuals, box, fields),
+        separable=writer.separable(objective),
         maximize=maximize,
         inputs=inputs,
         unknowns=unknowns,
@@ -178,6 +183,19 @@ class _Functions:
         evaluator = Evaluator(outputs, variables=shapes)
         sides = [(k, None, one.shape) for k, one in enumerate(outputs)]
         return SampleFunction(evaluator, Unknowns(shapes), self._inputs, sides)
+
+    def separable(
+        self, objective: Expression
+    ) -> tuple[SampleFunction, SampleFunction] | None:
+        """Affine functions and the objective as a sum of functions of their entries."""
+        form = separable_form(objective)
+        if form is None:
+            return None
+        shapes = {one.options["field"].name: one.shape for one in form.placeholders}
+        evaluator = Evaluator([form.value], variables=shapes)
+        sides = [(0, None, form.value.shape)]
+        value = SampleFunction(evaluator, Unknowns(shapes), self._inputs, sides)
+        return self.values(form.arguments), value
 
     def differences(self, constraints: Sequence[Constraint]) -> SampleFunction | None:
         """left - right of these constraints, one after another; None if none."""

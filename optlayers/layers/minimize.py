@@ -154,6 +154,7 @@ class MinimizeRoute:
             residuals=template.residuals,
             loss=template.loss,
             pattern=template.pattern,
+            separable=template.separable,
             input_ndims=template.inputs.ndims,
             column_names=template.column_names,
             equality_names=template.equality_names,

@@ -23,6 +23,7 @@ from optlayers.programs.complementarity import (
     slope_of_multiplier,
 )
 from optlayers.programs.root import Evaluation as Differentiable
+from optlayers.programs.separable import Separable
 
 BatchFunction = Callable[[Tensor], Tensor]
 
@@ -88,6 +89,8 @@ class MinimizeProgram:
         sides: `bounds` of lower and upper, where they have been looked up before.
         barrier: mu of lam s = mu, whose solutions are the minima of f - mu sum(log(s));
             0 for the KKT conditions themselves.
+        separable: the objective as a sum of functions of affine functions, if it is
+            known to be one; gives the Hessian.
     """
 
     objective: BatchFunction
@@ -104,6 +107,7 @@ class MinimizeProgram:
     pattern: Pattern | None = None
     sides: tuple[Bound, ...] | None = None
     barrier: float = 0.0
+    separable: Separable | None = None
     kind: ClassVar[Kind] = Kind.MINIMIZE
 
     @property
@@ -181,7 +185,8 @@ class MinimizeProgram:
         """
         with recording():
             x = leaf(x)
-            return self._evaluated(x, _constant(y), _constant(lam))
+            is_curved = self.separable is None
+            return self._evaluated(x, _constant(y), _constant(lam), is_curved)
 
     def gradient(self, x: Tensor) -> Tensor:
         """grad f, [B, n] -> [B, n], detached."""
@@ -213,7 +218,8 @@ class MinimizeProgram:
         self, x: Tensor, y: Tensor | None = None, lam: Tensor | None = None
     ) -> BatchFunction:
         """The map v -> H v of the Lagrangian's Hessian H, forming no matrix."""
-        found = self.evaluate(x, y, lam)
+        with recording():
+            found = self._evaluated(leaf(x), _constant(y), _constant(lam))
 
         def product(v: Tensor) -> Tensor:
             if not found.slope.requires_grad:
@@ -307,10 +313,15 @@ class MinimizeProgram:
         return _checked("inequalities", self.inequalities(x), shape, x)
 
     def _evaluated(
-        self, x: Tensor, y: Tensor | None, lam: Tensor | None
+        self,
+        x: Tensor,
+        y: Tensor | None,
+        lam: Tensor | None,
+        is_curved: bool = True,
     ) -> "Evaluation":
+        """The functions; grad f without its derivative unless `is_curved`."""
         value, equality = self.value(x), self.equality(x)
-        gradient = slope = _slope(value, x, create_graph=True)
+        gradient = slope = _slope(value, x, create_graph=is_curved)
         rows = self.rows(x)
         terms = [] if y is None else [(y * equality).sum(1)]
         terms += [] if lam is None else [(lam * rows).sum(1)]
@@ -339,7 +350,8 @@ class Evaluation(NamedTuple):
         equality: h(x), [B, me].
         rows: r(x), [B, m].
         gradient: grad f, [B, n].
-        slope: grad f + Jh'y + Jr'lam, [B, n].
+        slope: grad f + Jh'y + Jr'lam, [B, n]; without the derivative of grad f where
+            the program is separable.
     """
 
     program: MinimizeProgram
@@ -361,6 +373,8 @@ class Evaluation(NamedTuple):
             values = torch.cat([self.slope, self.equality, own], 1)
             stacked = Differentiable(self.x, values).jacobian()
         H, rest = stacked[:, : self.program.size], stacked[:, self.program.size :]
+        if self.program.separable is not None:
+            H = H + self.program.separable.hessian(self.x.detach())
         return (H + H.mT) / 2, *self.program._with_bounds(rest, self.x.detach())
 
 

@@ -39,6 +39,7 @@ def standalone(plan: MinimizePlan, names: tuple[str, ...], *modules: nn.Module) 
         made = replace(
             plan,
             input_ndims=(*plan.input_ndims, *shapes),
+            separable=plan.separable and tuple(map(alone, plan.separable)),
             **{n: None if one is None else alone(one) for n, one in functions.items()},
         )
         found = plan.standalone.setdefault(key, made)

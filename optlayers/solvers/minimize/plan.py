@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from optlayers.interfaces import Solver
 from optlayers.linalg.pattern import Pattern
 from optlayers.programs.minimize import Bound, MinimizeProgram, bounds_of
+from optlayers.programs.separable import Separable
 from optlayers.solvers.checks import Check
 from optlayers.solvers.plan import OnFailure, keep
 
@@ -36,6 +37,7 @@ class MinimizePlan:
         equalities, inequalities, residuals: as of a `MinimizeProgram`, or None.
         loss: likewise, a function of residuals [B, k].
         pattern: of the Jacobian of the residuals, or None.
+        separable: the two functions of a `Separable`, or None.
         input_ndims: axes of one sample of each input of these functions.
         column_names: the variable that each unknown belongs to.
         equality_names, inequality_names, bound_names: the constraint that each entry
@@ -62,6 +64,7 @@ class MinimizePlan:
     residuals: PointFunction | None
     loss: PointFunction | None
     pattern: Pattern | None
+    separable: tuple[PointFunction, PointFunction] | None
     input_ndims: tuple[int, ...]
     column_names: tuple[str, ...]
     equality_names: tuple[str, ...]
@@ -119,6 +122,14 @@ class MinimizePlan:
             value = self.objective(x, inputs, modules)[:, 0]
             return -value if self.maximize else value
 
+        separable = None
+        # Solvers profit from it, which compiled code does not look into.
+        if self.separable is not None and not torch.compiler.is_compiling():
+            arguments, outer = self.separable
+            sign = -1 if self.maximize else 1
+            separable = Separable(
+                bound(arguments), lambda u: sign * outer(u, inputs, modules)[:, 0]
+            )
         lower = None if self.lower is None else self.lower.to(like)
         upper = None if self.upper is None else self.upper.to(like)
         return MinimizeProgram(
@@ -127,6 +138,7 @@ class MinimizePlan:
             len(self.equality_names), len(self.inequality_names), lower, upper,
             bound(self.residuals), bound(self.loss),
             pattern=self.pattern, sides=tuple(side.to(like) for side in self.bounds),
+            separable=separable,
         )  # fmt: skip
 
     def completed(
