@@ -35,7 +35,7 @@ from optlayers.errors import ParameterError, SolverRefused, UnknownName, Unknown
 Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {"wall": perf_counter, "cpu": process_time}
 CLOSE = 1e-2  # relative difference of gradients, whose accuracy each peer sets itself
-EQUAL = 1.2  # errors that are called equal lie within this factor of the target
+EQUAL = 1.1  # errors that are called equal lie within this factor of the target
 # What a solver, an option or a gradient that we do not have is answered with.
 NOT_OFFERED = (UnknownName, UnknownOption, ParameterError, SolverRefused, TypeError)
 TRIES = 14  # tolerances to find it
