@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from optlayers.errors import CompileWarning
 from optlayers.programs.initial_value import FieldFunction, InitialValueProgram
 from optlayers.solvers.ode.attempt import Attempt, attempt
 from optlayers.solvers.ode.pace import Pace
-from optlayers.solvers.ode.stepper import Stepper
+from optlayers.solvers.ode.stepper import Step, Stepper
 
 # How deep functions may lie in the closures of functions.
 DEEPEST = 8
@@ -110,15 +109,14 @@ class _Replay(NamedTuple):
         graph: takes all inputs.
         inputs: of the first step.
         moving: where an input is the j-th tensor that moves, (i, j).
-        outputs: which output each leaf of the result is; -1 of None.
-        spec: the form of the result.
+        outputs: which output each field of the step is, then the ratio and the factor;
+            -1 of None.
     """
 
     graph: Callable[..., Sequence[Any]]
     inputs: list[Any]
     moving: list[tuple[int, int]]
     outputs: list[int]
-    spec: Any
 
     @classmethod
     def of(
@@ -127,7 +125,7 @@ class _Replay(NamedTuple):
         """From the first step; None if it does more than call the graph."""
         if len({id(one) for one in moving}) < len(moving):
             return None  # which is which cannot be told
-        leaves, spec = pytree.tree_flatten(result)
+        leaves = *result.step, result.ratio, result.factor
         places = {id(one): i for i, one in enumerate(call.outputs)}
         outputs = [-1 if one is None else places.get(id(one), -2) for one in leaves]
         if -2 in outputs:
@@ -136,7 +134,7 @@ class _Replay(NamedTuple):
         found = [
             (i, order[id(one)]) for i, one in enumerate(call.inputs) if id(one) in order
         ]
-        return cls(call.graph, list(call.inputs), found, outputs, spec)
+        return cls(call.graph, list(call.inputs), found, outputs)
 
     def __call__(self, moving: tuple[Tensor, ...]) -> Attempt:
         """The step from other tensors, of the same shapes."""
@@ -144,9 +142,9 @@ class _Replay(NamedTuple):
         for i, j in self.moving:
             inputs[i] = moving[j]
         outputs = self.graph(*inputs)
-        return pytree.tree_unflatten(
-            [None if k < 0 else outputs[k] for k in self.outputs], self.spec
-        )
+        found: list[Any] = [None if k < 0 else outputs[k] for k in self.outputs]
+        *step, ratio, factor = found
+        return Attempt(Step(*step), ratio, factor)
 
 
 def has_compiler() -> bool:
