@@ -225,7 +225,9 @@ def between_stops(
     slack = 8 * torch.finfo(time.dtype).eps * torch.maximum(time.abs(), end.abs())
 
     def inside(at: Tensor, state: Tensor) -> Tensor:
-        return field(torch.clamp(at, time + slack, end - slack), state)
+        near = torch.clamp(at, time + slack, end - slack)
+        # Not the derivative of the clamp, which is zero at both ends.
+        return field(at + (near - at).detach(), state)
 
     return inside
 

@@ -71,8 +71,10 @@ class Stops:
             return field
 
         def between(time: Tensor, state: Tensor) -> Tensor:
-            time = torch.clamp(time, self._after, self.next - self._slack)
-            return field(time, state)
+            inside = torch.clamp(time, self._after, self.next - self._slack)
+            # Not the derivative of the clamp, which is zero at both ends: a method
+            # that uses df/dt would lose its order.
+            return field(time + (inside - time).detach(), state)
 
         return between
 

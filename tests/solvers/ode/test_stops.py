@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from optlayers.programs.initial_value import InitialValueProgram
-from optlayers.solvers.ode import RK4, Dopri5, FixedStep
+from optlayers.solvers.ode import RK4, Dopri5, FixedStep, Rodas5P
 
 LEVELS = torch.tensor([1.0, -2.0, 3.0, 0.5], dtype=torch.float64)
 KNOTS = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
@@ -144,3 +144,17 @@ def test_steps_from_save_to_save_give_the_method_itself():
 
     expected = [1.0, growth(0.5), growth(0.5) * growth(1.0)]
     assert_close(solved.value[0, :, 0], column(*expected)[:, 0], rtol=1e-14, atol=0)
+
+
+def test_a_method_that_uses_the_derivative_in_time_has_it_beside_stops_too():
+    def ends(stops):
+        return Rodas5P(control=FixedStep(size=0.5)).solve(
+            InitialValueProgram(
+                lambda t, x: torch.cos(3 * t).unsqueeze(1) * x, column(1.0),
+                torch.tensor([[0.0, 1.0]], dtype=torch.float64), stops=stops,
+            )
+        ).value  # fmt: skip
+
+    stop = torch.tensor([[0.5]], dtype=torch.float64)
+    # The field is seen some roundings beside the stop.
+    assert_close(ends(stop), ends(None), rtol=1e-12, atol=0.0)
