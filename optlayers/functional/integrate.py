@@ -60,9 +60,9 @@ def integrate(
             - "checkpoint": the derivative of the steps, any order, in memory that
               grows with the square root of their number; they are taken twice.
             - "backsolve": the adjoint equation, integrated backward; order 1, as
-              accurate as that integration. In constant memory, but unstable where the
-              field contracts strongly; where an implicit method made the steps, the
-              states between them are kept instead and this is stable.
+              accurate as that integration. In constant memory, unless the field
+              contracts strongly: where an implicit method made the steps, or states
+              come back elsewhere, the states between steps are kept and looked up.
             - "steady_state": of the last value alone, by f(t1, x) = 0, where it has
               come to rest; start has no influence.
         events: what may happen on the way; their functions take t [*batch] and x, as

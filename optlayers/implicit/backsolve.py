@@ -32,6 +32,9 @@ TOGETHER = 64
 # Nodes and weights of the Gauss-Legendre rule of order 6 on [0, 1].
 NODES = (0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5)
 WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
+# A state that comes back farther from where it was, in allowed errors of a step, may
+# belong to another solution. Looking states up instead is right as well, only slower.
+ASTRAY = 100.0
 
 
 def backsolve(program: InitialValueProgram, solver: Stepping) -> Solution:
@@ -39,10 +42,13 @@ def backsolve(program: InitialValueProgram, solver: Stepping) -> Solution:
 
     The state is integrated backward together with lambda, between save times, each
     sample with its own steps; the integrals over parameters are not part of the error
-    that chooses them. The gradient is as accurate as this second integration. Fields
-    that contract strongly forward are unstable backward; so where an implicit method
-    has made steps, their states are kept, and lambda alone, which then contracts, is
-    integrated: memory grows with the steps, but holds no graph.
+    that chooses them. The gradient is as accurate as this second integration.
+
+    Fields that contract strongly forward are unstable backward. So where an implicit
+    method has made steps, their states are kept, and lambda alone, which then
+    contracts, is integrated: memory grows with the steps, but holds no graph. Where
+    states come back elsewhere than they were, the same is done between two save times
+    at a time, after these steps have been taken once more.
 
     Args:
         program: of B samples; times carry no gradient here.
@@ -80,6 +86,11 @@ def _solved(
 class States(Protocol):
     """How the way back knows x."""
 
+    @property
+    def stops(self) -> Tensor | None:
+        """Times -t that no step back crosses, [B, K]; None if there are none."""
+        ...
+
     def begin(self, k: int, adjoint: Tensor) -> Tensor:
         """What is integrated backward, at save time k, from lambda [B, n] there."""
         ...
@@ -92,15 +103,26 @@ class States(Protocol):
         """The rates of what is integrated, from f and (df/dx)' lambda, [M, n]."""
         ...
 
+    def are_astray(self, walk: Any, k: int) -> Tensor:
+        """Which samples have not come back to save time k - 1 as they were, bool [B].
+
+        Args:
+            walk: the way back from save time k, at its end.
+            k: from 1 on.
+        """
+        ...
+
 
 class _Joined(NamedTuple):
     """x is integrated backward, together with lambda; it begins anew at each save.
 
     Attributes:
         values: the solution at save times, [B, T, n].
+        stops: those of the field.
     """
 
     values: Tensor
+    stops: Tensor | None
 
     def begin(self, k: int, adjoint: Tensor) -> Tensor:
         return torch.cat((self.values[:, k], adjoint), 1)
@@ -112,15 +134,32 @@ class _Joined(NamedTuple):
     def rates(self, forward: Tensor, product: Tensor) -> Tensor:
         return torch.cat((-forward, product), 1)
 
+    def are_astray(self, walk: Any, k: int) -> Tensor:
+        was = self.values[:, k - 1]
+        # A NaN is astray, too.
+        return ~(walk.distance(walk.state[:, : was.shape[1]], was) <= ASTRAY)
+
 
 class _Looked(NamedTuple):
     """x is looked up, and lambda alone is integrated.
 
+    No step crosses an end of those that led forward: a longer one would not notice what
+    x does in between, of which the integrals over parameters consist, too.
+
     Attributes:
         path: of x.
+        stops: those of the field, and the ends of the steps forward.
     """
 
     path: Path
+    stops: Tensor | None
+
+    @classmethod
+    def along(cls, program: InitialValueProgram, steps: Steps) -> "_Looked":
+        """From the steps that led forward."""
+        path = Path(program, steps)
+        known = [] if program.stops is None else [-program.stops]
+        return cls(path, torch.cat([*known, -path.ends], 1))
 
     def begin(self, k: int, adjoint: Tensor) -> Tensor:
         return adjoint
@@ -130,6 +169,30 @@ class _Looked(NamedTuple):
 
     def rates(self, forward: Tensor, product: Tensor) -> Tensor:
         return product
+
+    def are_astray(self, walk: Any, k: int) -> Tensor:
+        return torch.zeros_like(walk.running)
+
+
+class _Passed(NamedTuple):
+    """What the way back from one save time to the one before has brought.
+
+    Attributes:
+        adjoint: lambda at its end, [B, n].
+        shares: of the integrals over parameters.
+        lost: which samples have not come back, bool [B].
+        stopped: where they stand, [B].
+    """
+
+    adjoint: Tensor
+    shares: list[Tensor]
+    lost: Tensor
+    stopped: Tensor
+
+    def joined(self, other: "_Passed") -> "_Passed":
+        """Both, of different samples."""
+        shares = [a + b for a, b in zip(self.shares, other.shares, strict=True)]
+        return other._replace(adjoint=self.adjoint + other.adjoint, shares=shares)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,9 +221,6 @@ class _Way:
         Args:
             gradient: of the values, [B, T, n].
         """
-        states: States = _Joined(self.values)
-        if self.steps is not None:
-            states = _Looked(Path(self.program, self.steps))
         # The equation is linear in lambda; of size one it suits the tolerances.
         scale = gradient.abs().amax((1, 2), keepdim=True)
         scale = torch.where(scale > 0, scale, 1.0)
@@ -168,20 +228,82 @@ class _Way:
         scale = scale[:, 0]
         adjoint = jumps[-1]
         sums = [torch.zeros_like(one) for one in self.closed_over]
+        astray = torch.zeros_like(adjoint[:, 0], dtype=torch.bool)
+        states: States = _Joined(self.values, _backward(self.program.stops))
+        if self.steps is not None:
+            states = _Looked.along(self.program, self.steps)
         for k in range(len(jumps) - 1, 0, -1):
-            adjoint = self._segment(states, k, adjoint, scale, sums) + jumps[k - 1]
+            # A sample without an adjoint stands for one that failed, or rests.
+            moves = (adjoint != 0).any(1)
+            if bool(moves.any()):
+                passed, astray = self._passed(states, k, adjoint, moves, astray, scale)
+                adjoint = passed.adjoint
+                sums = [a + b for a, b in zip(sums, passed.shares, strict=True)]
+            adjoint = adjoint + jumps[k - 1]
         return adjoint * scale, sums
 
+    def _passed(
+        self,
+        states: States,
+        k: int,
+        adjoint: Tensor,
+        moves: Tensor,
+        astray: Tensor,
+        scale: Tensor,
+    ) -> tuple[_Passed, Tensor]:
+        """The way from save time k to k - 1, and which samples are astray by now.
+
+        Args:
+            states: of samples that have come back so far.
+            k: from 1 on.
+            adjoint: lambda at save time k, [B, n].
+            moves: where it is not zero, bool [B].
+            astray: samples whose states are to be looked up, bool [B]; where they have
+                come back elsewhere once, they would again.
+            scale: of the adjoint, [B, 1].
+        """
+        while True:
+            passed = self._segment(states, k, adjoint, moves & ~astray, scale)
+            if not bool(passed.lost.any()):
+                break
+            if isinstance(states, _Looked):
+                _refuse(passed, self.times, k)
+            astray = astray | passed.lost
+        rows = moves & astray
+        if bool(rows.any()):
+            looked = self._looked_again(k, rows)
+            again = self._segment(looked, k, adjoint, rows, scale)
+            if bool(again.lost.any()):
+                _refuse(again, self.times, k)
+            passed = passed.joined(again)
+        return passed, astray
+
+    def _looked_again(self, k: int, rows: Tensor) -> States:
+        """States of some samples from save time k - 1 to k, by the same steps."""
+        start = self.values[:, k - 1].contiguous()
+        times = self._between(k - 1, k, rows)
+        program = replace(self.program, initial=start, times=times)
+        _, steps = record(program, self.solver)
+        return _Looked.along(program, steps)
+
+    def _between(self, first: int, last: int, rows: Tensor) -> Tensor:
+        """From one save time to another, [B, 2]; all but some samples rest."""
+        times = self.times[:, [first, last]]
+        return torch.where(rows.unsqueeze(1), times, times[:, :1])
+
     def _segment(
-        self, states: States, k: int, adjoint: Tensor, scale: Tensor, sums: list[Tensor]
-    ) -> Tensor:
-        """lambda at save time k - 1, before its jump, from lambda at k."""
-        stops = self.program.stops
+        self, states: States, k: int, adjoint: Tensor, rows: Tensor, scale: Tensor
+    ) -> _Passed:
+        """The way of some samples; lambda of the others becomes zero."""
+        adjoint = torch.where(rows.unsqueeze(1), adjoint, 0.0)
+        sums = [torch.zeros_like(one) for one in self.closed_over]
+        if not bool(rows.any()):
+            return _Passed(adjoint, sums, rows, self.times[:, k])
         program = InitialValueProgram(
             _adjoint_field(self.program.rate, states),
             states.begin(k, adjoint),
-            -self.times[:, [k, k - 1]],
-            stops=None if stops is None else -stops.flip(1),
+            -self._between(k, k - 1, rows),
+            stops=states.stops,
         )
         try:
             walk = self.solver.walk(program, records=bool(sums))
@@ -199,9 +321,9 @@ class _Way:
         if sums:
             self._add(states, stepper, walk.take_grid(), scale, sums)
         solved = walk.solution()
-        if not bool(solved.ok.all()):
-            _refuse(solved, self.times, k)
-        return solved.value[:, -1, -adjoint.shape[1] :].contiguous()
+        lost = (~solved.ok | states.are_astray(walk, k)) & rows
+        last = solved.value[:, -1, -adjoint.shape[1] :].contiguous()
+        return _Passed(last, sums, lost, -solved.stats["time"])
 
     def _add(
         self, states: States, stepper: Any, grid: Any, scale: Tensor, sums: list[Tensor]
@@ -214,7 +336,7 @@ class _Way:
         field = over_steps(self.program.rate, batch)
         time, length, state = times.reshape(-1), sizes.reshape(-1), begins.flatten(0, 1)
         adjoint_field = between_stops(
-            _adjoint_field(field, states), self.program.stops, time, length
+            _adjoint_field(field, states), states.stops, time, length
         )
         inner = within(stepper, adjoint_field, time, length, state, NODES)
         # Node by node: the samples must stay the last axis of the batch.
@@ -281,12 +403,15 @@ class _Backsolve(torch.autograd.Function):
         return None, None, start, *sums
 
 
-def _refuse(solved: Solution, times: Tensor, k: int) -> None:
-    i = int((~solved.ok).nonzero()[0, 0])
+def _backward(stops: Tensor | None) -> Tensor | None:
+    return None if stops is None else -stops.flip(1)
+
+
+def _refuse(passed: _Passed, times: Tensor, k: int) -> None:
+    i = int(passed.lost.nonzero()[0, 0])
     raise SolveError(
         f'gradient="backsolve": the way back from t = {float(times[i, k]):.6g} stopped '
-        f"in sample {i} at t = {-float(solved.stats['time'][i]):.6g}: backward in time "
-        "the field is unstable or stiff. Use a solver for stiff problems, such as "
-        '"rodas5p", which need not go back to earlier states, more save times, or '
+        f"in sample {i} at t = {float(passed.stopped[i]):.6g}. Use a solver for stiff "
+        'problems, such as "rodas5p", a smaller rtol, more max_steps, or '
         'gradient="exact" or "checkpoint".'
     )

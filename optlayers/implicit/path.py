@@ -18,7 +18,12 @@ TOGETHER = 2**14
 
 
 class Path:
-    """x(t) of B samples, on all the way that their steps have covered."""
+    """x(t) of B samples, on all the way that their steps have covered.
+
+    Attributes:
+        ends: where one step ends and the next begins, increasing, [B, N]; NaN where a
+            sample has fewer.
+    """
 
     @torch.no_grad()
     def __init__(self, program: InitialValueProgram, steps: Steps) -> None:
@@ -38,6 +43,7 @@ class Path:
         order = rests.to(torch.int8).argsort(dim=0, stable=True)
         begins = steps.times.gather(0, order)
         self._begins = begins.t().contiguous()
+        self.ends = self._begins.masked_fill(rests.gather(0, order).t(), torch.nan)
         self._last = ((~rests).sum(0) - 1).clamp_min(0)
         self._rows = torch.arange(batch, device=order.device)
         place = (order * batch + self._rows).view(-1)

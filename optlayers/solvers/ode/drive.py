@@ -195,6 +195,15 @@ class Walk:
         values = torch.where(after.unsqueeze(2), last.unsqueeze(1), values)
         return values.masked_fill(lost.unsqueeze(2), torch.nan)
 
+    def distance(self, state: Tensor, other: Tensor) -> Tensor:
+        """How far two states are from each other, in allowed errors of a step, [B].
+
+        Args:
+            state: [B, n].
+            other: [B, n].
+        """
+        return self._pace.relative(state - other, other.abs())
+
     def solution(self) -> Solution:
         """What has been found so far."""
         missing = self.saves.is_missing().any(1)

@@ -62,7 +62,7 @@ class Pace:
         else:
             self.proposed = initial_step(
                 field, time, state, rate, span,
-                lambda one: self._norm(one / self._allowed(state.abs())),
+                lambda one: self.relative(one, state.abs()),
                 self._stepper.order,
             )  # fmt: skip
         # Apart, as compiled code would notice that they are one.
@@ -92,6 +92,15 @@ class Pace:
         if step.is_solved is not None:
             ratio = torch.where(step.is_solved, ratio, torch.inf)
         return self._shared(ratio, running)
+
+    def relative(self, error: Tensor, size: Tensor) -> Tensor:
+        """The norm of an error over the allowed one, [B].
+
+        Args:
+            error: [B, n], or of the first of the states.
+            size: of what is in error, of the same form, not negative.
+        """
+        return self._norm(error / self._allowed(size))
 
     def factor(self, ratio: Tensor, earlier: tuple[Tensor, ...]) -> Tensor | None:
         """What to multiply a step with, [B]; None if steps are fixed.
