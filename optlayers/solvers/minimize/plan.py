@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from optlayers.interfaces import Solver
 from optlayers.linalg.pattern import Pattern
-from optlayers.programs.minimize import Bound, MinimizeProgram, bounds_of
+from optlayers.programs.bounds import Bound, bounds_of
+from optlayers.programs.minimize import MinimizeProgram
 from optlayers.programs.separable import Separable
 from optlayers.solvers.checks import Check
 from optlayers.solvers.plan import OnFailure, keep
