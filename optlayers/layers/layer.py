@@ -6,37 +6,34 @@ of its kind; it holds no state of the solve.
 
 import threading
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from optlayers import registry
-from optlayers.compile.checks import outside
 from optlayers.errors import (
     DeclarationError,
     NotConvex,
-    ParameterError,
     ShapeError,
     SolverRefused,
     UnknownName,
 )
-from optlayers.functional.options import OPTION_NAMES, SolveOptions, unknown_option
+from optlayers.functional.options import OPTION_NAMES, SolveOptions
 from optlayers.interfaces import Kind
 from optlayers.layers.binding import check_admissible, constrain
 from optlayers.layers.convex import Compiled
 from optlayers.layers.explanation import Explanation
 from optlayers.layers.explanation.build import explain
-from optlayers.layers.given import tensor_of, unified
+from optlayers.layers.given import tensor_of
 from optlayers.layers.in_cvxpy import in_cvxpy
-from optlayers.layers.patterned import as_torch, bound_entries, read_entries
+from optlayers.layers.parameters import parameters_of
+from optlayers.layers.patterned import bound_entries
 from optlayers.layers.result import Result
 from optlayers.layers.routes import ROUTES, Route, route_of
 from optlayers.layers.starts import named_starts
+from optlayers.layers.unknown_parameter import unknown_parameter
 from optlayers.layers.warm_start import starts_of
-from optlayers.modeling.fields import Role
 
 if TYPE_CHECKING:
     from optlayers.layers.problem import Problem
@@ -199,7 +196,7 @@ class Layer(nn.Module):
         weak = set()
         for name, value in bound.items():
             if name not in declared.parameter_names:
-                raise UnknownName(self._unknown(name))
+                raise UnknownName(unknown_parameter(self.problem.declared, name))
             attribute = name if not hasattr(self, name) else f"{name}_"
             self._bound[name] = attribute
             if declared.fields[name].pattern is not None:
@@ -250,103 +247,11 @@ class Layer(nn.Module):
             return constrain(self.problem.declared.fields[name]).read(value)
         return value
 
-    def _unknown(self, name: str) -> str:
-        declared = self.problem.declared
-        known = (*declared.parameter_names, *declared.dimension_names)
-        if name in declared.fields:
-            return (
-                f"{declared.name}: {name} is not a parameter; a layer solves for it. "
-                f"Parameters: {', '.join(declared.parameter_names) or 'none'}."
-            )
-        near = get_close_matches(name, [*known, *OPTION_NAMES, "steps"], n=1)
-        for kind in self._likely_kinds():
-            solver = registry.taking(kind.value, name)
-            if solver:
-                return (
-                    f"{declared.name}: {name} is an option of solvers; write "
-                    f"{'tolerance=..., or ' * (name == 'rtol')}"
-                    f"solver=ol.solvers.{kind.value}.{solver}({name}=...)."
-                )
-        if near and near[0] in OPTION_NAMES:
-            return f"{declared.name}: {unknown_option(name)}"
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return (
-            f"{declared.name}: no parameter or dimension {name!r}; there are "
-            f"{', '.join(known) or 'none'}.{hint}"
-        )
-
-    def _likely_kinds(self) -> tuple[Kind, ...]:
-        """Which kind the declaration is, as far as that is known before its sizes."""
-        senses = {one.sense for one in self.problem.declared.traced}
-        if self.problem.declared.is_continuous:
-            return (Kind.ODE,)
-        if senses:
-            return (Kind.ROOT,) if "solve" in senses else (Kind.CONVEX,)
-        return (Kind.CONVEX, Kind.ROOT)
-
     # ---- one call ----------------------------------------------------------------
 
     def _collect(self, values: tuple, named: dict[str, Any]) -> dict[str, Tensor]:
-        free = self.parameter_names
-        if len(values) > len(free):
-            raise ParameterError(
-                f"{self.problem.__name__}: {len(values)} positional values for "
-                f"{len(free)} parameters ({', '.join(free) or 'none'})."
-            )
-        given = dict(zip(free, values, strict=False))
-        for name, value in named.items():
-            if name in given:
-                raise ParameterError(f"{self.problem.__name__}: {name} given twice.")
-            if name in self._bound:
-                raise ParameterError(
-                    f"{self.problem.__name__}: {name} was bound when the layer was "
-                    "made; make another layer to vary it in the call."
-                )
-            if name not in free:
-                raise UnknownName(self._unknown(name))
-            given[name] = value
-        missing = [name for name in free if name not in given]
-        if missing:
-            fields = self.problem.declared.fields
-            wanted = ", ".join(f"{name} ({fields[name].text})" for name in missing)
-            raise ParameterError(f"{self.problem.__name__}: missing {wanted}.")
-        return self._unify(given)
-
-    def _unify(self, given: dict[str, Any]) -> dict[str, Tensor]:
-        """Tensors of one dtype and device, in declared order."""
-        tensors, weak = {}, set(self._weak)
-        off_pattern: dict[str, Tensor] = {}
-        for name in self.problem.declared.parameter_names:
-            field = self.problem.declared.fields[name]
-            if name in self._bound:
-                tensors[name] = self._read(name)
-                if field.pattern is not None:
-                    off_pattern[name] = tensors[name].new_zeros(())
-                continue
-            value = given[name]
-            if not isinstance(value, Tensor):
-                weak.add(name)
-                value = tensor_of(name, as_torch(value))
-            elif field.role is Role.TIME and value.dtype in (torch.int32, torch.int64):
-                # Counted times are numbers, as in a list.
-                weak.add(name)
-                value = value.to(torch.get_default_dtype())
-            if value.is_complex():
-                raise ParameterError(
-                    f"{self.problem.__name__}: {name} is complex ({value.dtype}); "
-                    "every field is real. Give real and imaginary parts apart."
-                )
-            if field.pattern is not None:
-                value, off_pattern[name] = read_entries(name, field, value)
-            if value.layout != torch.strided:
-                raise ParameterError(
-                    f"{self.problem.__name__}: {name} is sparse ({value.layout}); give "
-                    "it dense, with .to_dense(), or declare its pattern=."
-                )
-            tensors[name] = value
-        arrays = [name for name in weak if isinstance(given.get(name), np.ndarray)]
-        tensors = unified(self.problem.__name__, tensors, weak, arrays)
-        return tensors | {outside(name): value for name, value in off_pattern.items()}
+        declared = self.problem.declared
+        return parameters_of(declared, self.bound(), self._weak, values, named)
 
     def _route_for(self, parameters: dict[str, Tensor], options: SolveOptions) -> Route:
         shapes = self._shapes_of(parameters)
