@@ -64,7 +64,8 @@ def integrate(
               contracts strongly: where an implicit method made the steps, or states
               come back elsewhere, the states between steps are kept and looked up.
             - "steady_state": of the last value alone, by f(t1, x) = 0, where it has
-              come to rest; start has no influence.
+              come to rest; start has no influence. A gradient of values between the
+              first and the last raises.
         events: what may happen on the way; their functions take t [*batch] and x, as
             `field` does. They need "exact" or "direct".
         on_failure: of samples that do not reach their last time: "raise", "nan" or

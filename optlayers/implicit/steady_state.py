@@ -4,11 +4,12 @@ By the implicit function theorem, whatever the way there: dx = -(df/dx)^-1 df.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from optlayers.errors import SolveError
+from optlayers.errors import NotSupported, SolveError
 from optlayers.implicit.attach import attach
 from optlayers.implicit.failed import replace_failed
 from optlayers.programs.initial_value import InitialValueProgram
@@ -24,7 +25,8 @@ def attach_steady_state(
 ) -> Solution:
     """Give the last values the derivative of a steady state.
 
-    Earlier values have none, and the initial value has no influence.
+    The first value is the initial one, which has no influence on the last. Values in
+    between have no derivative; a backward pass that asks for one raises.
 
     Args:
         program: of B samples, with all gradients.
@@ -51,9 +53,45 @@ def attach_steady_state(
     with torch.enable_grad():
         point = attach(final, root, order, root.linearize(final)).point
         point = torch.where(ok.unsqueeze(1), point, solved.value[:, -1])
-        value = torch.cat((solved.value[:, :-1], point.unsqueeze(1)), 1)
+        value = _with_earlier(program, solved.value, point)
     stats = dict(solved.stats) | {"distance": distance}
     return replace(solved, value=value, status=status.to(torch.int8), stats=stats)
+
+
+def _with_earlier(program: InitialValueProgram, value: Tensor, last: Tensor) -> Tensor:
+    """Values [B, T, n] of which the last, [B, n], has its derivative."""
+    if value.shape[1] == 1:
+        return last.unsqueeze(1)
+    first, between = program.initial.unsqueeze(1), value[:, 1:-1]
+    if between.shape[1]:
+        between = _OnTheWay.apply(between, program.times, program.initial, last)
+    return torch.cat((first, between, last.unsqueeze(1)), 1)
+
+
+class _OnTheWay(torch.autograd.Function):
+    """Values before the last; an error where their derivative is asked for."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, value: Tensor, times: Tensor, initial: Tensor, last: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(times)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,), (times,) = gradients, ctx.saved_tensors
+        asked = (gradient != 0).any(2).nonzero()
+        if len(asked):
+            i, k = asked[0].tolist()
+            raise NotSupported(
+                'gradient="steady_state" differentiates the last value alone, and the '
+                f"gradient of sample {i} at save time {k + 1}, t = "
+                f"{float(times[i, k + 1]):.6g}, is not zero. Read the last time only "
+                '(x[..., -1, :]), detach the others, or use gradient="exact".'
+            )
+        state = torch.zeros_like(gradient[:, 0])
+        return None, torch.zeros_like(times), state, state
 
 
 def refuse_moving(solved: Solution, started: Solution) -> None:
