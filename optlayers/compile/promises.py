@@ -1,6 +1,6 @@
 """What a declaration without cones promises of its parameters, and where to look."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -8,9 +8,12 @@ from torch import Tensor
 from optlayers.compile.checks import assertions, leaf_checks
 from optlayers.compile.leaves import Captured, LeafEvaluation, LeafTable
 from optlayers.compile.parametric import Parametrics
+from optlayers.compile.switches import signals_in
 from optlayers.compile.template import LeafCheck, subjects
 from optlayers.modeling.declaration import Declaration
 from optlayers.modeling.expressions import Expression
+from optlayers.modeling.foreign import fill
+from optlayers.modeling.inference import describe
 from optlayers.solvers.checks import Check
 
 
@@ -45,6 +48,10 @@ class Promises:
         vouched = dict.fromkeys(found for one in outputs for found in assertions(one))
         leaves = LeafTable(Parametrics())
         positions = [(one, leaves.position(one.arguments[0])) for one in vouched]
+        ordered = [
+            LeafCheck(check, leaves.position(knots))
+            for check, knots in _knots(outputs, {*timed, *_variables(declaration)})
+        ]
         fields = declaration.fields.items()
         shapes = {n: one.shape for n, one in fields if not one.is_variable}
         checks = (
@@ -52,7 +59,7 @@ class Promises:
             for one in leaf_checks(declaration, positions)
         )
         return cls(
-            tuple(checks),
+            (*checks, *ordered),
             LeafEvaluation(leaves.leaves, shapes),
             tuple(leaf.shape for leaf in leaves.leaves),
         )
@@ -73,6 +80,25 @@ class Promises:
         """
         values = self.asserted(parameters, captured) if self.asserted_shapes else []
         return subjects(self.leaf_checks, parameters, values, self.asserted_shapes)
+
+
+def _variables(declaration: Declaration) -> Iterator[str]:
+    return (name for name, one in declaration.fields.items() if one.is_variable)
+
+
+def _knots(
+    outputs: Sequence[Expression], moving: Collection[str]
+) -> Iterator[tuple[Check, Expression]]:
+    """The knots of signals that are known before a solve, which must increase."""
+    seen: set[Expression] = set()
+    for one in signals_in(outputs):
+        _, knots, _ = fill(one.options["arguments"], one.arguments)
+        is_known = knots.stages is None and not knots.field_names & set(moving)
+        if is_known and knots not in seen:
+            seen.add(knots)
+            text = f"knots of ol.{one.options['function'].__name__} must not decrease"
+            name = describe(knots) if knots.field_names else "the knots"
+            yield Check(name, "increasing", text, 1), knots
 
 
 def _timed(one: LeafCheck) -> LeafCheck:

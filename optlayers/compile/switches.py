@@ -38,7 +38,7 @@ class Knots:
         self._time = time
         found: dict[tuple[int, int], Expression] = {}
         clock = None
-        for one in _signals(expressions):
+        for one in signals_in(expressions):
             _, knots, t = fill(one.options["arguments"], one.arguments)
             is_time = t.name == "field" and t.options["field"].name == time
             if is_time and not knots.field_names & set(moving):
@@ -194,7 +194,7 @@ class Clock:
         return (forward >= self._inner).sum(2)
 
 
-def _signals(expressions: Sequence[Expression]) -> Iterator[Expression]:
+def signals_in(expressions: Sequence[Expression]) -> Iterator[Expression]:
     """The nodes of `hold` and `interpolate`."""
     for each in expressions:
         for one in parts_named(each, ("torch",)):

@@ -66,7 +66,8 @@ class OdeRoute:
 
         Raises:
             ParameterError: a gradient of another kind.
-            ShapeError: a control has not one value for each interval.
+            ShapeError: no times, or a control that has not one value for each
+                interval.
             InvalidDataError, SolveError: samples failed, `on_failure="raise"`.
             TransformError: called inside `torch.func` or `torch.compile`.
         """
@@ -161,12 +162,18 @@ class OdeRoute:
         return status, faults
 
     def _check_intervals(self, parameters: Mapping[str, Tensor]) -> None:
-        """Refuse controls that have not one value for each interval."""
-        count = parameters[self.template.time].shape[-1:]
+        """Refuse no times, and controls that have not one value for each interval."""
+        times = parameters[self.template.time]
+        count = times.shape[-1:]
+        if count and not count[0]:
+            raise ShapeError(
+                f"{self.subject}: {self.template.time} {list(times.shape)} has no "
+                "times; give the initial time and those at which states are wanted."
+            )
         for name in self.template.controls:
             value = parameters[name]
             axis = value.ndim - self.ndims[name]
-            given = value.shape[axis] if axis >= 0 else None
+            given = value.shape[axis] if axis >= 0 else "no axis of"
             if count and given != count[0] - 1:
                 raise ShapeError(
                     f"{self.subject}: {name} {list(value.shape)} has "

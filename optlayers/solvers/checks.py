@@ -17,8 +17,9 @@ from optlayers.linalg.pattern import Pattern
 from optlayers.solution import Status
 
 Attribute = Literal[
-    "finite", "pos", "nonneg", "nonpos", "symmetric", "psd", "lower", "upper", "pose"
-]
+    "finite", "pos", "nonneg", "nonpos", "symmetric", "psd", "lower", "upper", "pose",
+    "increasing",
+]  # fmt: skip
 
 # Matrices are formed in the parameter's own precision: their symmetry and their
 # eigenvalues are known up to this many of its roundings.
@@ -68,6 +69,8 @@ class Check:
                 return bool((value >= self._limit()).all())
             case "upper":
                 return bool((value <= self._limit()).all())
+            case "increasing":
+                return bool((np.diff(value, axis=-1) >= 0).all())
         return True
 
     def statuses(self, value: NDArray[Any]) -> NDArray[np.int8]:
@@ -98,6 +101,10 @@ class Check:
             place = str(first) if first else ""
             fault = self.bound.fault(poses[tuple(first)])
             return f"{self.name}{place} {fault}, declared {self.text}"
+        elif self.attribute == "increasing":
+            k = int(np.argmax(self._excess(one)))
+            fault = f"{self.name}[{k}] is {one[k]:.6g} after {one[k - 1]:.6g}"
+            return f"{fault}, {self.text}"
         else:
             worst = np.unravel_index(np.argmax(self._excess(one)), one.shape)
             fault = f"is {one[worst]:.6g}"
@@ -145,6 +152,8 @@ class Check:
                 return one - self._limit()
             case "symmetric" | "psd":
                 return np.abs(one - one.T)
+            case "increasing":
+                return -np.diff(one, axis=-1, prepend=one[..., :1])
         return np.where(np.isfinite(one), 0.0, 1.0)
 
     def _is_right(self, pattern: Pattern, values: NDArray[Any]) -> bool:

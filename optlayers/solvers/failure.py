@@ -77,7 +77,12 @@ def report(
         )
     if len(failed) > LISTED_SAMPLES:
         lines.append(f"  and {len(failed) - LISTED_SAMPLES} more.")
-    advice = dict.fromkeys(remedies[Status(int(status[i]))] for i in failed)
+    advice = dict.fromkeys(
+        _REMEDIES[reason]
+        if i in faults and reason == Status.INVALID_DATA
+        else remedies[reason]
+        for i, reason in ((i, Status(int(status[i]))) for i in failed)
+    )
     lines += [f"  {one}" for one in advice]
     lines.append(
         '  on_failure="nan" gives NaN for such samples and leaves the others untouched.'
@@ -168,5 +173,5 @@ _REMEDIES: Mapping[Status, str] = {
     "another solver=.",
     Status.NOT_FINITE: "Look for a division by zero or an overflow before this layer.",
     Status.INVALID_DATA: "Map the parameter into its range before the call (softplus, "
-    "clamp, L @ L.T), or change its declaration.",
+    "clamp, sort, L @ L.T), or change its declaration.",
 }

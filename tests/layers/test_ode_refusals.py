@@ -5,8 +5,15 @@ import torch
 from torch import nn
 
 import optlayers as ol
-from optlayers import Parameter, State, Time, integrate
-from optlayers.errors import InvalidDataError, ParameterError, UnknownName
+from optlayers import Control, Parameter, State, Time, Variable, integrate, solve
+from optlayers.errors import (
+    InvalidDataError,
+    ParameterError,
+    ShapeError,
+    SolveError,
+    UnknownName,
+)
+from optlayers.solution import Status
 
 D = torch.float64
 ONE = torch.ones((), dtype=D)
@@ -60,3 +67,77 @@ def test_other_errors_of_a_network_stay_as_they_are():
     field = Failing(1, 1).to(D)
     with pytest.raises(RuntimeError, match="out of order"):
         ol.NeuralODE(field)(torch.ones(1, dtype=D), torch.tensor([0.0, 1.0], dtype=D))
+
+
+def test_no_times_are_refused():
+    with pytest.raises(ShapeError, match=r"decay: t \[0\] has no times"):
+        decay(x0=ONE, rate=ONE, t=torch.zeros(0, dtype=D))
+
+
+def test_equal_times_that_require_a_gradient_are_told_without_warning():
+    times = torch.tensor([0.0, 1.0, 1.0], dtype=D, requires_grad=True)
+    with pytest.raises(SolveError, match="times 1 and 2 are the same number"):
+        decay(x0=ONE, rate=ONE, t=times)
+
+
+def test_a_control_without_an_axis_of_time_is_told_so():
+    @ol.problem
+    def cart(x=State(), u=Control(), t=Time()):
+        return integrate(ol.der(x) == u, x.first == 0)
+
+    with pytest.raises(ShapeError, match=r"u \[\] has no axis of values for 3 save t"):
+        cart(u=ONE, t=[0, 1, 2])
+
+
+def test_a_parameter_out_of_its_range_is_no_matter_of_times():
+    @ol.problem
+    def growth(x=State(), rate=Parameter(nonneg=True), t=Time()):
+        return integrate(ol.der(x) == rate, x.first == 0)
+
+    with pytest.raises(InvalidDataError, match="rate is -1") as caught:
+        growth(rate=-ONE, t=[0, 1])
+    assert "Map the parameter into its range" in str(caught.value)
+    assert "times" not in str(caught.value)
+
+
+@pytest.mark.parametrize("signal", [ol.hold, ol.interpolate])
+def test_knots_that_decrease_are_the_fault_of_their_sample(signal):
+    @ol.problem
+    def driven(x=State(), v=Parameter("k"), knots=Parameter("k"), t=Time()):
+        return integrate(ol.der(x) == signal(v, knots, t) - x, x.first == 0)
+
+    v = torch.tensor([1.0, -1.0, 2.0], dtype=D)
+    right, wrong = [0.1, 0.3, 0.8], [0.8, 0.3, 0.1]
+    knots = torch.tensor([right, wrong], dtype=D, requires_grad=True)
+    with pytest.raises(
+        InvalidDataError, match=r"knots\[1\] is 0.3 after 0.8, knots of"
+    ):
+        driven(v=v, knots=knots, t=[0, 1])
+    found = driven(v=v, knots=knots, t=[0, 1], on_failure="nan")
+    alone = driven(v=v, knots=knots[0], t=[0, 1])
+    assert found.status.tolist() == [Status.SOLVED, Status.INVALID_DATA]
+    assert torch.equal(found.x[0], alone.x) and found.x[1].isnan().all()
+    together, apart = (
+        torch.autograd.grad(one, knots)[0] for one in (found.x[0, 1], alone.x[1])
+    )
+    assert torch.allclose(together, apart) and not together[1].any()
+
+
+def test_knots_that_coincide_or_are_computed_are_taken_if_in_order():
+    @ol.problem
+    def driven(x=State(), lag=Parameter(), t=Time()):
+        knots = torch.tensor([0.0, 0.5, 0.5], dtype=D) + lag * torch.tensor([0, 0, 1])
+        return integrate(ol.der(x) == ol.hold([1.0, 5.0, 3.0], knots, t), x.first == 0)
+
+    assert torch.allclose(driven(lag=0 * ONE, t=[0, 1]).x[1], 2 * ONE)
+    with pytest.raises(InvalidDataError, match=r"knots of ol\.hold must not decrease"):
+        driven(lag=-ONE, t=[0, 1])
+
+
+def test_knots_of_other_kinds_of_problems_are_looked_at_too():
+    @ol.problem
+    def root(z=Variable(), v=Parameter("k"), knots=Parameter("k")):
+        return solve(z + ol.interpolate(v, knots, z) == 0)
+
+    with pytest.raises(InvalidDataError, match=r"knots\[1\] is 0 after 1"):
+        root(v=[1.0, 2.0], knots=[1.0, 0.0])

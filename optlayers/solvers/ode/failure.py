@@ -50,7 +50,7 @@ def raise_failed(
 
     def detail(i: int) -> str:
         if int(solved.status[i]) == Status.INVALID_DATA:
-            return _times(program.times[i])
+            return _times(program.times[i].detach())
         time = float(solved.stats["time"][i])
         steps = int(solved.stats["steps"][i])
         words = f"stopped at t = {time:.6g} after {steps} steps"
