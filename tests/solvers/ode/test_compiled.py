@@ -17,23 +17,6 @@ TIMES = torch.linspace(0, 3, 7, dtype=torch.float64)
 ROUNDING = {"rtol": 1e-9, "atol": 1e-12}
 
 
-@pytest.fixture
-def graphs(monkeypatch):
-    """Compiles without a compiler, and remembers which graphs were made."""
-    made = []
-
-    def backend(module, examples, **options):
-        made.append(module)
-        return module.forward
-
-    monkeypatch.setattr(compiled, "_compiled", {})
-    monkeypatch.setattr(compiled, "_hopeless", set())
-    monkeypatch.setattr(compiled, "has_compiler", lambda: True)
-    monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda name: backend)
-    torch._dynamo.reset()
-    return made
-
-
 def start(batch):
     return torch.linspace(1, 2, 2 * batch, dtype=torch.float64).view(batch, 2)
 

@@ -13,6 +13,8 @@ from optlayers.solvers.ode import (
     PIControl,
     PIDControl,
 )
+from optlayers.solvers.ode.pace import Pace
+from optlayers.solvers.ode.stepper import Step
 from tests.solvers.ode.problems import program_of, smooth
 
 RATIOS = torch.tensor([1.0, 32.0, 1e-30, torch.nan, torch.inf], dtype=torch.float64)
@@ -34,6 +36,56 @@ def test_steps_grow_and_shrink_within_their_bounds():
 )
 def test_rules_remember_as_many_steps_as_they_weigh(control, depth):
     assert control.depth == depth
+
+
+def test_pi_and_pid_steps_follow_their_formula():
+    # h' = h safety r_n^(-b1/k) r_(n-1)^(-b2/k) r_(n-2)^(-b3/k), by hand for k = 5.
+    newest, before, first = (torch.tensor([one]).double() for one in (0.5, 2.0, 0.1))
+    found = PIControl(safety=0.9).factor(newest.clone(), (before,), 5)
+    assert_close(found, torch.tensor([0.9 * 0.5**-0.14 * 2**0.08]).double())
+    found = PIDControl(safety=0.9).factor(newest.clone(), (before, first), 5)
+    exact = 0.9 * 0.5 ** (-1 / 90) * 2.0 ** (-1 / 45) * 0.1 ** (-1 / 90)
+    assert_close(found, torch.tensor([exact]).double())
+
+
+@pytest.mark.parametrize("control", [IControl(), PIControl(), PIDControl()])
+def test_equal_errors_at_the_tolerance_keep_the_step_but_for_safety(control):
+    ones = torch.ones(3, dtype=torch.float64)
+    found = control.factor(ones.clone(), (ones,) * control.depth, 5)
+    assert_close(found, control.safety * ones)
+
+
+def test_earlier_ratios_without_bounds_leave_the_step_in_its_own():
+    control = PIDControl()
+    wild = torch.tensor([0.0, torch.inf, 1e-300], dtype=torch.float64)
+    found = control.factor(torch.ones(3, dtype=torch.float64), (wild, wild), 5)
+    assert bool(((found >= control.shrink) & (found <= control.grow)).all())
+
+
+@pytest.mark.parametrize("control", [PIControl(), PIDControl()])
+def test_only_accepted_steps_are_remembered(control):
+    program = program_of(smooth, [1.0, 0.5], [0.0, 2.0], batch=2)
+    state = program.initial
+    pace = Pace(Dopri5.stepper, Dopri5(control=control), state)
+    time = torch.zeros(2, dtype=torch.float64)
+    pace.begin(program.rate, time, state, program.rate(time, state), time + 2)
+    accepted = torch.tensor([True, False])
+    ratio = torch.tensor([0.25, 4.0], dtype=torch.float64)
+    factor = pace.factor(ratio, pace.earlier)
+    pace.adapt(time + 0.1, ratio, factor, accepted, has_stops=False)
+    assert pace.earlier[0].tolist() == [0.25, 1.0]
+    assert len(pace.earlier) == control.depth
+
+
+def test_samples_with_a_joint_step_share_the_largest_ratio_of_those_that_run():
+    program = program_of(smooth, [1.0, 0.5], [0.0, 2.0], batch=3)
+    pace = Pace(Dopri5.stepper, Dopri5(joint=True), program.initial)
+    error = torch.tensor([1e-9, 1e-6, 1.0], dtype=torch.float64)[:, None].expand(3, 2)
+    step = Step(program.initial, error, program.initial, program.initial)
+    running = torch.tensor([True, True, False])
+    shared = pace.ratio(step, program.initial, running)
+    apart = Pace(Dopri5.stepper, Dopri5(), program.initial)
+    assert torch.equal(shared, apart.ratio(step, program.initial, running)[1].expand(3))
 
 
 @pytest.mark.parametrize("control", [IControl(), PIControl(), PIDControl()])
