@@ -1,4 +1,4 @@
-"""Integrations of plain functions: shapes, failures, dense output, watching."""
+"""Integrations of plain functions: shapes, failures, dense output."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from optlayers.errors import ParameterError, ShapeError, SolveError, TransformError
-from optlayers.functional import Event, Status, integrate, integration
+from optlayers.functional import Event, Status, integrate
 from optlayers.solvers.ode import Dopri5
 
 # The default tolerance of a step is 1e-6; errors of some steps add up.
@@ -303,46 +303,3 @@ def test_dense_output_of_a_pytree_has_its_form():
     )  # fmt: skip
     found = solved.at(torch.tensor([0.5, 0.75]))
     assert found["q"].shape == (2, 2, 3) and found["v"].shape == (2, 2, 1)
-
-
-# ---- watching ------------------------------------------------------------------------
-
-
-def test_a_progress_bar_is_shown_on_request_only(capsys):
-    for progress in (False, True):
-        integrate(
-            decay, double(1.0), double(0.0, 1.0), solver="dopri5", progress=progress
-        )
-        shown = capsys.readouterr()
-        assert shown.out == ""
-        assert ("100%" in shown.err) == progress
-
-
-def test_a_loop_sees_every_step_and_ends_with_the_solution():
-    start, times = double(1.0, 2.0, grad=True), double(0.0, 0.5, 3.0)
-    steps = integration(decay, start[:, None], times, solver="dopri5")
-    with pytest.raises(ParameterError, match="no solution yet"):
-        _ = steps.solution
-    moments = list(steps)
-    whole = integrate(decay, start[:, None], times, solver="dopri5", gradient="direct")
-    assert torch.equal(steps.solution.value, whole.value)
-    assert len(moments) == whole.stats["steps"].max()
-    assert all(torch.is_grad_enabled() and not m.state.requires_grad for m in moments)
-    assert moments[-1].fraction == 1 and not moments[-1].is_running.any()
-    assert_close(moments[-1].time, times[-1].expand(2), rtol=0, atol=1e-12)
-    assert_close(
-        torch.autograd.grad(steps.solution.value.sum(), start),
-        torch.autograd.grad(whole.value.sum(), start),
-    )
-
-
-def test_a_loop_raises_at_its_end_if_a_sample_failed():
-    start = double(2.0, 0.1)[:, None]
-    steps = integration(square, start, double(0.0, 1.0), solver="dopri5")
-    with pytest.raises(SolveError, match="integration: 1 of 2"):
-        list(steps)
-
-
-def test_a_gradient_that_keeps_no_steps_cannot_be_watched():
-    with pytest.raises(ParameterError, match='gradient="backsolve"'):
-        integration(decay, double(1.0), double(0.0, 1.0), gradient="backsolve")
