@@ -11,7 +11,7 @@ from optlayers.errors import NotSupported, ParameterError
 from optlayers.functional.options import SolveOptions
 from optlayers.implicit.backsolve import backsolve
 from optlayers.implicit.checkpoint import checkpointed
-from optlayers.implicit.failed import replace_failed
+from optlayers.implicit.failed import replace_failed, with_zero_gradient
 from optlayers.implicit.moved_times import with_moved_saves, with_still_times
 from optlayers.implicit.recorded import Stepping
 from optlayers.implicit.steady_state import attach_steady_state, refuse_moving
@@ -142,15 +142,20 @@ def differentiable_integral(
         raise ParameterError(
             f'gradient="{options.gradient}" cannot pass events; use gradient="exact".'
         )
-    if not program.batch_size:
-        return solver.solve(program)
     given = program
     program, status, needs_gradient = _begun(program)
-    if needs_gradient:
+    if not program.batch_size:
+        solved = solver.solve(program)
+        if needs_gradient:
+            value = with_zero_gradient(solved.value, _inputs(program))
+            solved = replace(solved, value=value)
+    elif needs_gradient:
         solved = ADJOINTS[options.gradient](program, solver, options)
     else:
         with torch.no_grad():
             solved = solver.solve(program)
+    if needs_gradient:
+        solved = _with_events(program, solved)
     return _told(given, solved, status, options)
 
 
@@ -182,6 +187,8 @@ def stepwise_integral(
         yield walk
     with torch.set_grad_enabled(needs_gradient):
         solved = with_moved_saves(program, solver.told(walk))
+        if needs_gradient:
+            solved = _with_events(program, solved)
     return _told(given, solved, status, options)
 
 
@@ -235,18 +242,42 @@ def _begun(program: InitialValueProgram) -> tuple[InitialValueProgram, Tensor, b
         solution has a gradient.
     """
     status, inputs = _faults(program), []
-    if program.batch_size and torch.is_grad_enabled():
-        time, initial = program.times[:, 0], program.initial
-        rate = program.rate(time, initial)
+    if torch.is_grad_enabled():
+        inputs = _inputs(program)
+        initial, rate = program.initial, inputs[0]
         finite = (rate.detach() + initial.detach()).isfinite().all(1)
         lost = (status == 0) & ~finite
         status = torch.where(lost, int(Status.NOT_FINITE), status).to(torch.int8)
-        inputs = [initial, program.times, rate]
-        for event in program.events:
-            inputs += [event.value(time, initial), event.after(time, initial)]
     if bool((status != 0).any()):
         program = _without(program, status == 0)
     return program, status, any(one.requires_grad for one in inputs)
+
+
+def _inputs(program: InitialValueProgram) -> list[Tensor]:
+    """The rate at the beginning, and all else that a solution depends on there."""
+    time, initial = program.times[:, 0], program.initial
+    inputs = [program.rate(time, initial), initial, program.times]
+    for event in program.events:
+        inputs += [event.value(time, initial), event.after(time, initial)]
+    return inputs
+
+
+def _with_events(program: InitialValueProgram, solved: Solution) -> Solution:
+    """The solution in which events that no sample met can be differentiated, too."""
+    if all(one.times.requires_grad for one in solved.events):
+        return solved
+    inputs = _inputs(program)
+    events = tuple(
+        one
+        if one.times.requires_grad
+        else replace(
+            one,
+            times=with_zero_gradient(one.times, inputs),
+            states=with_zero_gradient(one.states, inputs),
+        )
+        for one in solved.events
+    )
+    return replace(solved, events=events)
 
 
 def _without(program: InitialValueProgram, ok: Tensor) -> InitialValueProgram:

@@ -43,8 +43,15 @@ class DenseOutput:
             self._parts.append(_Part(stepper))
         self._parts[-1].steps.append((time, size, moved, state, step))
 
-    def at(self, times: Tensor) -> Tensor:
-        """The solution at [B, M], from t0 to where each sample stands, [B, M, n]."""
+    def at(self, times: Tensor, slack: Tensor) -> Tensor:
+        """The solution from t0 to where each sample stands, [B, M, n].
+
+        Where the state jumps, it is the one before, as of save times.
+
+        Args:
+            times: [B, M].
+            slack: differences of time that are rounding, [B].
+        """
         many = times.shape[1]
         values = self._initial.unsqueeze(1).expand(-1, many, -1)
         if not self._parts or not many:
@@ -56,17 +63,17 @@ class DenseOutput:
             order = torch.arange(len(moved), device=moved.device).unsqueeze(1)
             last = torch.where(moved, order, -1).amax(0).unsqueeze(1)
             # Rejected steps begin where the accepted one after them begins.
-            found = torch.searchsorted(
-                start.t().contiguous(), times.detach().contiguous(), right=True
-            )
-            index = torch.minimum(found - 1, last)
-        first = 0
+            begun, wanted = start.t().contiguous(), times - slack.unsqueeze(1)
+            first = torch.searchsorted(begun, begun[:, :1].contiguous(), right=True)
+            found = torch.searchsorted(begun, wanted.detach().contiguous())
+            index = torch.minimum(torch.maximum(found, first) - 1, last)
+        gone = 0
         for part in self._parts:
             count = len(part.steps)
-            here = (index >= first) & (index < first + count)
-            inside = part.at(times, (index - first).clamp(0, count - 1), here)
+            here = (index >= gone) & (index < gone + count)
+            inside = part.at(times, (index - gone).clamp(0, count - 1), here)
             values = torch.where(here.unsqueeze(2), inside, values)
-            first += count
+            gone += count
         return values
 
 

@@ -189,9 +189,10 @@ class Walk:
             (self._course.status != 0).unsqueeze(1),
         )
         last, ended = self.saves.last(self.state)
-        after = ended.unsqueeze(1) & (times >= reached)
+        slack = self._course.slack
+        after = ended.unsqueeze(1) & (times - slack.unsqueeze(1) > reached)
         lost = failed & (times > reached)
-        values = self._dense.at(torch.where(after | lost, reached, times))
+        values = self._dense.at(torch.where(after | lost, reached, times), slack)
         values = torch.where(after.unsqueeze(2), last.unsqueeze(1), values)
         return values.masked_fill(lost.unsqueeze(2), torch.nan)
 
