@@ -16,7 +16,7 @@ from optlayers.modeling.declaration import (
     field_expression,
 )
 from optlayers.modeling.differential import integrate
-from optlayers.modeling.dynamics import SAVE_TIMES, check_names, dynamics_of
+from optlayers.modeling.dynamics import dynamics_of
 from optlayers.modeling.equations import check_equations
 from optlayers.modeling.expressions import Expression, call_module, call_torch
 from optlayers.modeling.fields import RESERVED, BoundField, Field, Role
@@ -25,6 +25,7 @@ from optlayers.modeling.origin import Origin
 from optlayers.modeling.poses import Pose
 from optlayers.modeling.rendering import render_latex, render_text
 from optlayers.modeling.sizes import check_sizes, infer_sizes
+from optlayers.modeling.time_names import SAVE_TIMES, check_names
 from optlayers.modeling.tracing import Body, tracing
 
 __all__ = ["Declaration", "DeclaredProblem", "declare"]

@@ -11,12 +11,13 @@ from optlayers.modeling.atom_formulas import ATOM_FORMULAS
 from optlayers.modeling.cones import Cone, Stack
 from optlayers.modeling.constraints import Constraint
 from optlayers.modeling.declaration import Declaration
-from optlayers.modeling.dynamics import SAVE_TIMES, EventDeclaration
+from optlayers.modeling.dynamics import EventDeclaration
 from optlayers.modeling.dynamics_formulas import DYNAMICS, event_formula
 from optlayers.modeling.fields import BoundField, Role
 from optlayers.modeling.formulas import Formulas, StageIndex
 from optlayers.modeling.notation import LatexNotation, Notation, TextNotation
 from optlayers.modeling.structure_formulas import STRUCTURE
+from optlayers.modeling.time_names import SAVE_TIMES
 
 if TYPE_CHECKING:
     from optlayers.modeling.problem import DeclaredProblem
