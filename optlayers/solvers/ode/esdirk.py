@@ -20,6 +20,7 @@ from optlayers.programs.root import RootProgram
 from optlayers.solution import Status
 from optlayers.solvers.ode.continuous import weighted
 from optlayers.solvers.ode.factor import Solve, factorized, shifted
+from optlayers.solvers.ode.numbers import numbers_like
 from optlayers.solvers.ode.stepper import Step
 
 Row = tuple[float, ...]
@@ -177,11 +178,7 @@ class DiagonallyImplicit:
         found = self._cache.get(key)
         if found is None:
             own = self.tableau
-
-            def tensor(numbers: object) -> Tensor:
-                double = torch.tensor(numbers, dtype=torch.float64)
-                return double.to(device=like.device, dtype=like.dtype)
-
+            tensor = numbers_like(like)
             found = self._cache[key] = _Weights(
                 [tensor(pair) for pair in zip(own.a, own.guess, strict=True)],
                 tensor(own.error),

@@ -16,6 +16,7 @@ from optlayers.programs.initial_value import FieldFunction
 from optlayers.solvers.ode.continuous import weighted
 from optlayers.solvers.ode.explicit import combined
 from optlayers.solvers.ode.factor import Solve, factorized, shifted
+from optlayers.solvers.ode.numbers import numbers_like
 from optlayers.solvers.ode.stepper import Step
 
 Row = tuple[float, ...]
@@ -242,11 +243,7 @@ class Rosenbrock:
         found = self._cache.get(key)
         if found is None:
             own, g = self.tableau, self.tableau.gamma
-
-            def tensor(numbers: object) -> Tensor:
-                double = torch.tensor(numbers, dtype=torch.float64)
-                return double.to(device=like.device, dtype=like.dtype)
-
+            tensor = numbers_like(like)
             rows = zip(own.a, own.coupling, own.drift, strict=True)
             found = self._cache[key] = _Weights(
                 [
