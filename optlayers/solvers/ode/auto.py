@@ -41,7 +41,10 @@ class Auto(SteppingSolver):
         records: bool = False,
         dense: bool = False,
     ) -> Walk:
-        """The integration at its beginning, to be advanced a step at a time.
+        """The integration at its beginning, with the method that takes stiff samples.
+
+        That is rodas5p up to `ROSENBROCK_SIZE` states and kvaerno5 beyond, at the same
+        tolerances; fixed steps are not handed over.
 
         Args:
             program: of B samples.
