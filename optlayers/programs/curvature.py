@@ -46,7 +46,8 @@ def reduced_curvature(program: MinimizeProgram, point: Tensor) -> ReducedCurvatu
     reduced = basis.mT @ (W / size.view(-1, 1, 1)) @ basis
     # Columns that span the normals get a curvature above every other.
     both = is_free.unsqueeze(1) & is_free.unsqueeze(2)
-    high = torch.diag_embed(torch.where(is_free, 0.0, 2.0 * W.shape[1]))
+    # Not torch.where of two numbers, which takes torch's default dtype.
+    high = torch.diag_embed(2.0 * W.shape[1] * (~is_free).to(W))
     values, vectors = torch.linalg.eigh(reduced * both + high)
     has_one = is_free.any(1)
     lowest = torch.where(has_one, values[:, 0], torch.inf)

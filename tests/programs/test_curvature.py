@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch.testing import assert_close
 
@@ -78,3 +79,22 @@ def test_rows_of_any_unit_and_number_are_seen():
         program, program.point_at(double([0.0, 0.0]), double([0.0, 0.0]), double([]))
     )
     assert_close(found.lowest, double(1.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_curvature_keeps_the_dtype_of_the_point(dtype):
+    usual = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64 if dtype == torch.float32 else dtype)
+        point = torch.tensor([[1.0, 0.0, 0.5]], dtype=dtype)
+        found = reduced_curvature(
+            MinimizeProgram(
+                lambda x: -x.square().sum(1), 1, 2, equality_count=1,
+                equalities=lambda x: x.square().sum(1, keepdim=True) - 1,
+            ), point,
+        )  # fmt: skip
+    finally:
+        torch.set_default_dtype(usual)
+    assert found.lowest.dtype == found.direction.dtype == dtype
+    # W = (-2 + 2 * 0.5) I, and (0, 1) is the direction left.
+    torch.testing.assert_close(found.lowest, torch.tensor([-1.0], dtype=dtype))

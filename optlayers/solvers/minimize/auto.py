@@ -79,7 +79,7 @@ class Auto:
         if isinstance(usable[0], Newton) or not 0 < program.size <= CHECKED_SIZE:
             return best
         exact = [one for one in usable if not isinstance(one, LevenbergMarquardt)]
-        return without_saddles(program, exact[0], best) if exact else best
+        return without_saddles(program, exact, best) if exact else best
 
     def _limits(self) -> dict[str, Any]:
         steps = {} if self.max_steps is None else {"max_steps": self.max_steps}

@@ -4,6 +4,7 @@ A search that begins at a point of symmetry often ends at one. It is begun again
 it, and what it finds then is kept where the objective is lower.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from optlayers.interfaces import Solver
 from optlayers.programs.curvature import reduced_curvature
 from optlayers.programs.minimize import MinimizeProgram
-from optlayers.solution import Solution
+from optlayers.solution import Solution, Status
 from optlayers.solvers.minimize.options import chosen
 
 # Lower than this, relative to the Hessian, is no rounding of a flat minimum.
@@ -25,28 +26,41 @@ ROUNDINGS = 100
 
 
 def without_saddles(
-    program: MinimizeProgram, solver: Solver, found: Solution
+    program: MinimizeProgram, solvers: Sequence[Solver], found: Solution
 ) -> Solution:
     """The same solution, its saddle points and maxima replaced by what lies below them.
 
+    Where nothing ends the fall, the answer is that: the sample is UNBOUNDED.
+
     Args:
         program: of B samples.
-        solver: of kind "minimize", which takes the program.
-        found: what it, or another, found; failed samples stay as they are.
+        solvers: of kind "minimize", which take the program; a later one is asked
+            where those before it end nowhere.
+        found: what they, or others, found; failed samples stay as they are.
     """
     pending = found.ok
     for _ in range(MOST_ROUNDS):
         start, is_saddle = _beside(program, found, pending)
-        if not is_saddle.any():
+        pending = torch.zeros_like(pending)
+        for solver in solvers:
+            if not is_saddle.any():
+                break
+            other = solver.solve(program, chosen(is_saddle, start, found.value))
+            is_settled = is_saddle & (other.ok | (other.status == Status.UNBOUNDED))
+            is_lower = is_settled & _falls(program, found, other)
+            found = _merged(is_lower, is_saddle, other, found)
+            pending |= is_lower & other.ok
+            is_saddle &= ~is_settled
+        if not pending.any():
             break
-        other = solver.solve(program, start)
-        with torch.no_grad():
-            before, after = program.value(found.value), program.value(other.value)
-        rounding = ROUNDINGS * torch.finfo(before.dtype).eps * before.abs()
-        is_lower = is_saddle & other.ok & (after < before - rounding)
-        found = _merged(is_lower, is_saddle, other, found)
-        pending = is_lower
     return found
+
+
+def _falls(program: MinimizeProgram, before: Solution, after: Solution) -> Tensor:
+    """Whether the objective is lower after than before, beyond rounding, bool [B]."""
+    with torch.no_grad():
+        old, new = program.value(before.value), program.value(after.value)
+    return new < old - ROUNDINGS * torch.finfo(old.dtype).eps * old.abs()
 
 
 def _beside(

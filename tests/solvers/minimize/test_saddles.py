@@ -7,6 +7,8 @@ from optlayers.solution import Status
 from optlayers.solvers.minimize.auto import Auto
 from optlayers.solvers.minimize.interior_point import InteriorPoint
 from optlayers.solvers.minimize.newton import Newton
+from optlayers.solvers.minimize.saddles import without_saddles
+from optlayers.solvers.minimize.sqp import Sqp
 
 # A KKT residual of 1e-8 at a condition of some tens.
 CLOSE = {"rtol": 0, "atol": 1e-6}
@@ -45,6 +47,38 @@ def test_where_nothing_ends_the_fall_that_is_said():
     program = MinimizeProgram(lambda x: x[:, 0] ** 2 - x[:, 1] ** 2, 1, 2)
     found = Newton().solve(program, double([0.0, 0.0]))
     assert found.status == Status.UNBOUNDED
+
+
+def test_a_fall_without_end_beyond_a_saddle_is_said_by_auto():
+    # Levenberg-Marquardt steps end at the saddle, as residuals are stationary there.
+    def parts(x):
+        return torch.stack([x[:, 0], x[:, 1]], 1)
+
+    def signed(r):
+        return r.square() * double(1.0, -1.0)
+
+    program = MinimizeProgram(
+        lambda x: signed(parts(x)).sum(1), 2, 2, residuals=parts, loss=signed
+    )
+    found = Auto().solve(program, double([1.0, 0.0], [0.0, 0.0]))
+    assert (found.status == Status.UNBOUNDED).all()
+
+
+def test_where_one_method_ends_nowhere_beside_a_saddle_the_next_is_asked():
+    radius = 1e6
+    program = MinimizeProgram(
+        lambda x: x[:, 0] ** 2 - x[:, 1] ** 2, 1, 2,
+        inequalities=lambda x: x.square().sum(1, keepdim=True) - radius**2,
+        inequality_count=1,
+    )  # fmt: skip
+    stuck = InteriorPoint(max_steps=20)
+    saddle = Sqp().solve(program, double([0.0, 0.0]))
+    assert saddle.ok.all() and saddle.stats["steps"] == 0
+    found = without_saddles(program, [stuck, Sqp()], saddle)
+    assert found.ok.all()
+    assert_close(program.value(found.value), double(-(radius**2)))
+    assert_close(found.duals["inequalities"], double([1.0]))
+    assert found.stats["steps"] > stuck.max_steps
 
 
 def test_squares_whose_residuals_are_stationary_are_left():
