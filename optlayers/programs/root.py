@@ -191,8 +191,8 @@ class Evaluation(NamedTuple):
         """F(z) alone, [B, n]."""
         return self.value.detach()
 
-    def jacobian(self) -> Tensor:
-        """dF/dz, [B, n, n], detached; only once, as it frees the graph.
+    def jacobian(self, *, keep_graph: bool = False) -> Tensor:
+        """dF/dz, [B, n, n], detached; it frees the graph unless that shall be kept.
 
         Of a value [B, k] it is [B, k, n].
 
@@ -213,15 +213,16 @@ class Evaluation(NamedTuple):
                 return rows.movedim(0, 1)
         with torch.enable_grad():
             sums = value.sum(0).unbind()
-        rows = [_product(one, point, size - 1 - i) for i, one in enumerate(sums)]
+        kept = [True] * (size - 1) + [keep_graph]
+        rows = [_product(*one, point) for one in zip(sums, kept, strict=True)]
         return torch.stack(rows, 1)
 
 
-def _product(total: Tensor, point: Tensor, left: int) -> Tensor:
-    """The gradient of a sum; the graph is kept while `left` others are to come."""
+def _product(total: Tensor, keep_graph: bool, point: Tensor) -> Tensor:
+    """The gradient of a sum."""
     if not total.requires_grad:
         return torch.zeros_like(point)
     (row,) = torch.autograd.grad(
-        total, point, retain_graph=left > 0, allow_unused=True, materialize_grads=True
+        total, point, retain_graph=keep_graph, allow_unused=True, materialize_grads=True
     )
     return row

@@ -13,16 +13,18 @@ from torch import Tensor
 
 from optlayers.interfaces import Kind
 from optlayers.programs.minimize import MinimizeProgram
+from optlayers.programs.violation import largest_violation
 from optlayers.solution import Solution, Status
 from optlayers.solvers.iterative import RUNNING, Outcome, iterate
 from optlayers.solvers.minimize.barrier import (
+    BarrierError,
     Model,
     NewtonSystem,
     Scales,
-    barrier_error,
     least_squares_multipliers,
     model_at,
     scales_at,
+    transposed,
     unscaled,
     values_at,
 )
@@ -184,9 +186,9 @@ def _with_next_barrier(
     """With a smaller mu, and an empty filter, where the barrier problem is solved."""
     values, slopes, _ = state.model
     mu, changed = state.mu, torch.zeros_like(active)
+    error = BarrierError.of(slopes, values, state.s, state.y, state.lam)
     for _ in range(4):
-        error = barrier_error(slopes, values, state.s, state.y, state.lam, mu)
-        solved = active & (error <= BARRIER_ERROR * mu) & (mu > least)
+        solved = active & (error.at(mu) <= BARRIER_ERROR * mu) & (mu > least)
         if not solved.any():
             break
         next_mu = torch.minimum(BARRIER_SHARE * mu, mu**BARRIER_POWER)
@@ -242,7 +244,7 @@ def _judged(state: InteriorState, tiny: Tensor, tolerance: float) -> InteriorSta
     """With a fault where nothing more is to be hoped for."""
     least = LEAST_BARRIER * tolerance
     values, slopes, _ = state.model
-    error = barrier_error(slopes, values, state.s, state.y, state.lam, state.mu)
+    error = BarrierError.of(slopes, values, state.s, state.y, state.lam).at(state.mu)
     is_done = (state.mu <= least) & ((error <= BARRIER_ERROR * least) | tiny)
     is_stuck = (state.failures >= MOST_FAILURES) | is_done
     objective = values.objective / state.scales.objective
@@ -254,8 +256,14 @@ def _judged(state: InteriorState, tiny: Tensor, tolerance: float) -> InteriorSta
 
 
 def _measured(program: MinimizeProgram, state: InteriorState) -> InteriorState:
-    """With the KKT point and its violation."""
+    """With the KKT point and its violation, from the functions that are known here."""
+    (values, slopes, _), (a, b, c, slack) = state.model, state.scales
     y, lam = unscaled(state.scales, state.y, state.lam)
-    s = state.s / state.scales.rows
-    point = program.point(state.x, y, lam, s)
-    return state._replace(point=point, residual=program.violation(point))
+    point = program.point(state.x, y, lam, state.s / c)
+    _, y, lam, s = program.split(point)
+    pulled = transposed(slopes.equalities, y / b) + transposed(slopes.rows, lam / c)
+    residual = largest_violation(
+        values.objective, slopes.gradient / a.unsqueeze(1), pulled,
+        values.equalities / b, values.rows / c + slack, s,
+    )  # fmt: skip
+    return state._replace(point=point, residual=residual)
