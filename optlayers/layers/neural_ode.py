@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optlayers.errors import ParameterError
+from optlayers.errors import ParameterError, ShapeError
 from optlayers.functional.integrate import integrate
 from optlayers.layers.dtypes import explained_dtypes
 from optlayers.solution import Solution
@@ -65,6 +65,7 @@ class NeuralODE(nn.Module):
         Raises:
             SolveError: samples did not reach their last time (`on_failure="raise"`).
             ParameterError: weights of another dtype than the state.
+            ShapeError: a state of another size than the field takes.
         """
         return self.solve(start, times).value
 
@@ -73,7 +74,16 @@ class NeuralODE(nn.Module):
         modules = [("field", self.field)] * isinstance(self.field, nn.Module)
         dtype = getattr(start, "dtype", torch.get_default_dtype())
         with explained_dtypes("NeuralODE", modules, dtype):
-            return integrate(self._rate, start, times, **self.options)
+            try:
+                return integrate(self._rate, start, times, **self.options)
+            except RuntimeError as reason:
+                if "cannot be multiplied" not in str(reason):
+                    raise
+                raise ShapeError(
+                    f"NeuralODE: the field takes no state of size {start.shape[-1]}, "
+                    f"as start {list(start.shape)} has it ({reason}). Give a start "
+                    "[*batch, n] with n as many as the field takes."
+                ) from reason
 
     def _rate(self, time: Tensor, state: Tensor) -> Tensor:
         return self.field(time, state) if self._takes_time else self.field(state)

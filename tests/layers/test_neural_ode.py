@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import optlayers as ol
-from optlayers.errors import ParameterError
+from optlayers.errors import ParameterError, ShapeError
 
 
 class Swinging(nn.Module):
@@ -89,3 +89,13 @@ def test_a_field_of_three_arguments_is_refused():
 
     with pytest.raises(ParameterError, match=r"takes \(one, two, three\)"):
         ol.NeuralODE(Three())
+
+
+def test_a_state_of_another_size_is_told_so():
+    field = torch.nn.Linear(2, 2).double()
+    start = torch.ones(3, 4, dtype=torch.float64)
+    times = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    with pytest.raises(
+        ShapeError, match=r"takes no state of size 4, as start \[3, 4\]"
+    ):
+        ol.NeuralODE(field)(start, times)

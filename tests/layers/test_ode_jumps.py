@@ -72,3 +72,15 @@ def test_an_empty_batch_has_a_gradient_of_zero(gradient):
     x0 = torch.zeros(0, dtype=D, requires_grad=True)
     decay(x0=x0, k=k, t=[0, 1], gradient=gradient).x.sum().backward()
     assert k.grad == 0 and x0.grad.shape == (0,)
+
+
+def test_a_sample_that_explodes_ends_alone_where_steps_are_shared():
+    @ol.problem
+    def exploding(x=State(), x0=Parameter(), t=Time()):
+        return integrate(ol.der(x) == x**2, x.first == x0)
+
+    x0 = torch.tensor([0.1, 1.0], dtype=D)
+    solver = ol.solvers.ode.Tsit5(joint=True)
+    found = exploding(x0=x0, t=[0, 2], solver=solver, on_failure="nan")
+    assert found.ok.tolist() == [True, False]
+    assert abs(float(found.x[0, 1]) - 0.125) < 1e-6

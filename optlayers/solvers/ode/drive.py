@@ -397,6 +397,9 @@ class Walk:
         is_stuck = bool(stuck.any())
         if is_stuck:
             grown = has_grown(self.state, self._program.initial)
+            if self._options.joint and bool((stuck & grown).any()):
+                # Its steps were too short for the others, which go on without it.
+                stuck = stuck & grown
             course.fail(stuck & grown, Status.NOT_FINITE)
             self._give_up(stuck & ~grown, Status.STALLED)
         is_over = self.count - self._since >= self._options.max_steps
