@@ -173,3 +173,18 @@ def test_a_start_of_another_shape_is_refused():
 def test_a_barrier_below_zero_is_refused():
     with pytest.raises(ParameterError, match="barrier"):
         InteriorPoint(barrier=-1.0)
+
+
+def test_the_violation_known_at_a_step_is_that_of_the_program():
+    # Gradients of 1e3 and more, so that every function is scaled.
+    program = MinimizeProgram(
+        lambda x: 1e3 * x.pow(4).sum(1), 1, 2, lambda x: 1e4 * x[:, :1] - x[:, 1:] ** 2,
+        lambda x: 1e3 * (x[:, 1:] - 2), 1, 1, lower=numbers(-1, 0.5),
+    )  # fmt: skip
+    method = InteriorPoint()
+    state = method.init(program, numbers(2, 1)[None])
+    for _ in range(3):
+        torch.testing.assert_close(state.residual, program.violation(state.point))
+        state = method.step(program, state, torch.tensor([True]))
+    assert (state.scales.objective < 1).all()
+    assert (state.scales.rows < 1).any()
