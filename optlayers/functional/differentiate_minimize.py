@@ -159,6 +159,7 @@ def _minimum(
         plan.program(constants, modules, start),
         point,
         ok,
+        len(plan.column_names) - plan.auxiliary_count,
         partial(_centered, plan, constants, modules, point),
     )
 

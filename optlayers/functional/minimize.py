@@ -164,7 +164,7 @@ def _attached(
     if not program.depends_on_parameters(safe[:, : program.size]):
         return value, {}
     centered = partial(central_path.centered, program, safe)
-    minimum = Minimum("minimize", program, program, safe, ok, centered)
+    minimum = Minimum("minimize", program, program, safe, ok, program.size, centered)
     new, _, stats = differentiated(minimum, options)
     pairs = zip(new, value, strict=True)
     return Parts(*(torch.where(ok.unsqueeze(1), a, b) for a, b in pairs)), stats

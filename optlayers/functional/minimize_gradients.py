@@ -36,6 +36,8 @@ class Minimum:
         constant: the same, with tensors that need no derivative where possible.
         point: z without derivative, [B, n + me + m]; of failed samples, a good one's.
         ok: which samples are solved, bool [B].
+        declared: how many of the unknowns are the user's; those after them stand for
+            kinks, and may be undetermined where these are of no account.
         centered: finds the points of the barrier path of a strength.
     """
 
@@ -44,6 +46,7 @@ class Minimum:
     constant: MinimizeProgram
     point: Tensor
     ok: Tensor
+    declared: int
     centered: Callable[[float], OnPath]
 
 
@@ -89,9 +92,12 @@ def _by_theorem(minimum: Minimum, options: SolveOptions) -> Differentiated:
     operator, conditions = _linearized(program, minimum.constant, point)
     stats = _stats(minimum, operator)
     if isinstance(operator, DenseOperator):
-        found = trust(minimum.constant, operator)
+        found = trust(minimum.constant, operator, minimum.declared)
         if _refuses(options) and options.gradient != "least_squares":
             _refuse_undetermined(minimum, ~found.is_determined & minimum.ok)
+        stats["gradient_condition"] = torch.where(
+            minimum.ok, found.condition, torch.nan
+        )
         stats["multipliers_unique"] = found.are_multipliers_unique & minimum.ok
         stats["is_minimum"] = found.is_minimum & minimum.ok
     attached = attach(point, conditions, options.order, operator)

@@ -29,14 +29,19 @@ class Trust(NamedTuple):
         is_minimum: whether the Hessian of the Lagrangian is positive definite along
             the active constraints, bool [B]: a strict local minimum, if no multiplier
             of an active constraint is zero.
+        condition: of the KKT matrix, [B]; that of its pseudo-inverse where it is
+            singular in unknowns alone that nobody declared, inf where in others.
     """
 
     is_determined: Tensor
     are_multipliers_unique: Tensor
     is_minimum: Tensor
+    condition: Tensor
 
 
-def trust(program: MinimizeProgram, operator: DenseOperator) -> Trust:
+def trust(
+    program: MinimizeProgram, operator: DenseOperator, declared: int | None = None
+) -> Trust:
     """Read the conditions off the KKT matrix and its inverse, which are at hand.
 
     The block of x of the inverse is Z (Z'HZ)^-1 Z', where Z spans the directions along
@@ -45,22 +50,31 @@ def trust(program: MinimizeProgram, operator: DenseOperator) -> Trust:
     Args:
         program: of B samples.
         operator: dF/dz at the solutions.
+        declared: how many of the unknowns count, the first; None for all.
 
     Source: J. Nocedal, S. J. Wright, Numerical Optimization (2006), theorem 12.6 and
     section 16.1.
     """
     n = program.size
-    if not n:
+    declared = n if declared is None else declared
+    if not declared:
         every = torch.ones_like(operator.condition, dtype=torch.bool)
-        return Trust(every, every, every)
-    is_free, is_unique = _null_space(operator, n)
-    block = operator.inverse[:, :n, :n]
+        return Trust(every, every, every, operator.condition)
+    is_free, is_unique = _null_space(operator, n, declared)
+    block = operator.inverse[:, :declared, :declared]
     block = (block + block.mT) / 2
     # Zeros of the directions across stand in it, which rounding makes negative.
-    lift = _rounding_of(operator, n).unsqueeze(1).expand(-1, n)
+    lift = _rounding_of(operator, n).unsqueeze(1).expand(-1, declared)
     lifted = block + torch.diag_embed(lift)
     _, failed = torch.linalg.cholesky_ex(lifted)
-    return Trust(~is_free, is_unique, (failed == 0) & ~is_free)
+    # A curvature of 1/d that rounding makes of functions of size 1 is none.
+    is_curved = block.abs().amax((1, 2)) * 10 * torch.finfo(block.dtype).eps < 1
+    norm = torch.linalg.vector_norm
+    sizes = norm(operator.matrix, dim=(1, 2)) * norm(operator.inverse, dim=(1, 2))
+    condition = torch.where(~is_free & is_unique, sizes, torch.inf)
+    condition = torch.where(operator.condition.isinf(), condition, operator.condition)
+    is_minimum = (failed == 0) & is_curved & ~is_free
+    return Trust(~is_free, is_unique, is_minimum, condition)
 
 
 def complementarity(program: MinimizeProgram, point: Tensor, ok: Tensor) -> Tensor:
@@ -91,7 +105,9 @@ def _rounding_of(operator: DenseOperator, n: int) -> Tensor:
     return torch.maximum(own * (eps * condition).clamp_min(FLAT), 10 * eps * largest)
 
 
-def _null_space(operator: DenseOperator, n: int) -> tuple[Tensor, Tensor]:
+def _null_space(
+    operator: DenseOperator, n: int, declared: int
+) -> tuple[Tensor, Tensor]:
     """Whether the null space of dF/dz has a part in x, and none in the multipliers."""
     is_singular = operator.condition.isinf()
     none = torch.zeros_like(is_singular)
@@ -101,5 +117,8 @@ def _null_space(operator: DenseOperator, n: int) -> tuple[Tensor, Tensor]:
     one = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
     null = one - operator.inverse @ matrix
     is_there = null.abs().amax(2) > PART_OF_NULL_SPACE
-    in_x, in_rest = is_there[:, :n].any(1), is_there[:, n:].any(1)
+    # dlam/dv - 1 is -1 in rows that are not active: what moves there is a slack.
+    is_price = matrix.diagonal(dim1=1, dim2=2)[:, n:] != -1
+    in_x = is_there[:, :declared].any(1)
+    in_rest = (is_there[:, n:] & is_price).any(1)
     return in_x & is_singular, ~(in_rest & is_singular)

@@ -14,7 +14,7 @@ def on_circle(x):
 
 
 def judged(program, point):
-    return [one.tolist() for one in trust(program, program.linearize(point))]
+    return [one.tolist() for one in trust(program, program.linearize(point))[:3]]
 
 
 def test_of_two_points_with_the_same_conditions_one_is_a_minimum():

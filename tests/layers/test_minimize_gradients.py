@@ -219,6 +219,41 @@ def test_a_point_that_is_not_alone_has_no_derivative_and_is_no_strict_minimum():
     assert_close(slope, 1 / (1 - c.detach() ** 2).sqrt(), **CLOSE)
 
 
+_KINKS = {
+    "norm1": ol.norm1,
+    "norm": ol.norm,
+    "norm_inf": ol.norm_inf,
+    "max": ol.max,
+    "abs": lambda x: ol.sum(ol.abs(x)),
+    "min": lambda x: -ol.min(x),
+}
+
+
+@pytest.mark.parametrize("name", _KINKS)
+def test_a_kink_that_does_not_bind_takes_nothing_from_the_derivative(name):
+    kink = _KINKS[name]
+
+    def cost(x, p):
+        return ol.sum((x - p) ** 4) + ol.sum_squares(x - p) + 0.5 * x[0] * x[1]
+
+    @ol.problem
+    def loose(x=Variable("2", start=(0.4, 0.1)), p=Parameter("2"), c=Parameter()):
+        return minimize(cost(x, p), k=kink(x) <= c)
+
+    @ol.problem
+    def free(x=Variable("2", start=(0.4, 0.1)), p=Parameter("2")):
+        return minimize(cost(x, p))
+
+    p = double(1.0, 0.5, requires_grad=True)
+    out = loose(p, 10.0)
+    (slope,) = torch.autograd.grad(out.x.sum(), p)
+    (expected,) = torch.autograd.grad(free(p).x.sum(), p)
+    assert_close(slope, expected, **CLOSE)
+    stats = loose(p, 10.0, on_failure="nan").stats
+    assert stats["is_minimum"] and stats["multipliers_unique"]
+    assert float(stats["gradient_condition"]) < 1e3
+
+
 def test_complementarity_tells_how_near_a_change_of_the_active_constraints_is():
     t = double(-1.0, -1e-3, 0.0, 1e-3, 2.0, requires_grad=True)
     near = cut.layer(solver="minimize.auto")(t).stats["complementarity"]
