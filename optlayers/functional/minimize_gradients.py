@@ -10,6 +10,7 @@ from torch import Tensor
 from optlayers.errors import SingularError
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.root_choices import listed
+from optlayers.functional.settled_minima import settled
 from optlayers.implicit.attach import attach
 from optlayers.implicit.linearizations import DENSE_LIMIT, linearize
 from optlayers.implicit.smoothed import Smoothed
@@ -90,21 +91,26 @@ def differentiated(minimum: Minimum, options: SolveOptions) -> Differentiated:
 def _by_theorem(minimum: Minimum, options: SolveOptions) -> Differentiated:
     program, point = minimum.program, minimum.point
     operator, conditions = _linearized(program, minimum.constant, point)
+    is_flat = torch.zeros_like(minimum.ok)
+    if isinstance(operator, DenseOperator) and not is_transformed():
+        point, operator, is_flat = settled(minimum.constant, point, operator)
     stats = _stats(minimum, operator)
     if isinstance(operator, DenseOperator):
         found = trust(minimum.constant, operator, minimum.declared)
         if _refuses(options) and options.gradient != "least_squares":
             _refuse_undetermined(minimum, ~found.is_determined & minimum.ok)
-        stats["gradient_condition"] = torch.where(
-            minimum.ok, found.condition, torch.nan
-        )
+        condition = torch.where(is_flat, torch.inf, found.condition)
+        stats["gradient_condition"] = torch.where(minimum.ok, condition, torch.nan)
         stats["multipliers_unique"] = found.are_multipliers_unique & minimum.ok
-        stats["is_minimum"] = found.is_minimum & minimum.ok
+        stats["is_minimum"] = found.is_minimum & ~is_flat & minimum.ok
     attached = attach(point, conditions, options.order, operator)
     parts, previous = (
         _parts(program, attached.point),
         _parts(program, attached.previous),
     )
+    if point is not minimum.point:
+        given, known = _parts(program, minimum.point), torch.ones_like(minimum.ok)
+        parts, previous = (_moved_to(given, one, known) for one in (parts, previous))
     return Differentiated(parts, previous, stats)
 
 

@@ -7,18 +7,18 @@ multiplicity m, and at a regular root quadratically.
 import torch
 from torch import Tensor
 
-from optlayers.linalg.dense import DenseOperator
-from optlayers.programs.root import RootProgram
+from optlayers.interfaces import ImplicitProgram
+from optlayers.linalg.operators import Operator
 
 # Corrections to compare; three in all.
 REPEATED = 2
 # A double root has 1/2, one of higher multiplicity more; a regular one, found to some
-# digits, a ratio near zero.
-LINEAR = (0.4, 1.0)
+# digits, a ratio near zero. Of exp(-x), which has none, it is 1 up to rounding.
+LINEAR = (0.4, 1.001)
 
 
 def at_multiple_root(
-    program: RootProgram, point: Tensor, operator: DenseOperator
+    program: ImplicitProgram, point: Tensor, operator: Operator
 ) -> Tensor:
     """Which points lie next to a root that has no derivative, bool [B].
 
@@ -49,7 +49,7 @@ def at_multiple_root(
     return suspected
 
 
-def _correction(program: RootProgram, point: Tensor, operator: DenseOperator) -> Tensor:
+def _correction(program: ImplicitProgram, point: Tensor, operator: Operator) -> Tensor:
     """J^-1 F, [B, n]."""
     with torch.no_grad():
         return operator.solve(program.residual(point))

@@ -219,6 +219,43 @@ def test_a_point_that_is_not_alone_has_no_derivative_and_is_no_strict_minimum():
     assert_close(slope, 1 / (1 - c.detach() ** 2).sqrt(), **CLOSE)
 
 
+@pytest.mark.parametrize("gradient", ["exact", "least_squares"])
+def test_a_valley_found_to_the_tolerance_alone_is_seen_to_be_one(gradient):
+    @ol.problem
+    def hyperbola(x=Variable("2", start=(1.0, 0.5)), t=Parameter()):
+        """The residual left makes a singular matrix regular, of condition 5e9 on."""
+        return minimize((x[0] * x[1] - t) ** 2)
+
+    t = double(2.0, 0.7, 3.0, requires_grad=True)
+    if gradient == "exact":
+        with pytest.raises(SingularError, match=r"sample 0, 1, 2.*not alone"):
+            hyperbola(t)
+        return
+    out = hyperbola(t, gradient=gradient)
+    assert out.stats["is_minimum"].tolist() == [False] * 3
+    x = out.x.detach()
+    (slope,) = torch.autograd.grad(out.x.sum(), t)
+    # The step of minimum norm is along the gradient of x0 x1, which is (x1, x0).
+    assert_close(slope, x.sum(1) / x.square().sum(1), **CLOSE)
+    with torch.no_grad():
+        assert_close(out.x, hyperbola(t).x, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("bend", "start"),
+    [
+        (lambda x, p: torch.exp(-p * x), 1.0),
+        (lambda x, p: p * x**3, 1.0),
+        (lambda x, p: p * x**3, 1e-18),
+        (lambda x, p: (x - p) ** 4, 0.3),
+    ],
+)
+def test_curvature_that_vanishes_in_the_limit_makes_no_minimum(bend, start):
+    p = double(2.0, requires_grad=True)
+    found = minimize_function(lambda x: bend(x, p).sum(-1), double([start]))
+    assert found.ok.all() and not found.stats["is_minimum"]
+
+
 _KINKS = {
     "norm1": ol.norm1,
     "norm": ol.norm,
