@@ -6,16 +6,21 @@ Source: L. S. Pontryagin et al. (1962); R. T. Q. Chen et al., Neural ODE (2018).
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from optlayers.errors import SolveError, SolverRefused
+from optlayers.implicit.adjoint_states import (
+    JoinedStates,
+    LookedUpStates,
+    States,
+    adjoint_field,
+)
 from optlayers.implicit.closures import closures, leaves, products, with_copies
 from optlayers.implicit.failed import replace_failed
 from optlayers.implicit.guard import limit_derivatives, seal
-from optlayers.implicit.path import Path
 from optlayers.implicit.recorded import (
     Stepping,
     Steps,
@@ -24,7 +29,7 @@ from optlayers.implicit.recorded import (
     record,
     within,
 )
-from optlayers.programs.initial_value import FieldFunction, InitialValueProgram
+from optlayers.programs.initial_value import InitialValueProgram
 from optlayers.solution import Solution
 
 # Steps whose share of the integrals over parameters is taken at once.
@@ -32,9 +37,6 @@ TOGETHER = 64
 # Nodes and weights of the Gauss-Legendre rule of order 6 on [0, 1].
 NODES = (0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5)
 WEIGHTS = (5 / 18, 8 / 18, 5 / 18)
-# A state that comes back farther from where it was, in allowed errors of a step, may
-# belong to another solution. Looking states up instead is right as well, only slower.
-ASTRAY = 100.0
 
 
 def backsolve(program: InitialValueProgram, solver: Stepping) -> Solution:
@@ -81,97 +83,6 @@ def _solved(
         return solved, steps if is_stiff and len(steps.times) else None
     with torch.no_grad():
         return solver.solve(program), None
-
-
-class States(Protocol):
-    """How the way back knows x."""
-
-    @property
-    def stops(self) -> Tensor | None:
-        """Times -t that no step back crosses, [B, K]; None if there are none."""
-        ...
-
-    def begin(self, k: int, adjoint: Tensor) -> Tensor:
-        """What is integrated backward, at save time k, from lambda [B, n] there."""
-        ...
-
-    def apart(self, time: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
-        """x and lambda, each [M, n], at the time -t, [M]."""
-        ...
-
-    def rates(self, forward: Tensor, product: Tensor) -> Tensor:
-        """The rates of what is integrated, from f and (df/dx)' lambda, [M, n]."""
-        ...
-
-    def are_astray(self, walk: Any, k: int) -> Tensor:
-        """Which samples have not come back to save time k - 1 as they were, bool [B].
-
-        Args:
-            walk: the way back from save time k, at its end.
-            k: from 1 on.
-        """
-        ...
-
-
-class _Joined(NamedTuple):
-    """x is integrated backward, together with lambda; it begins anew at each save.
-
-    Attributes:
-        values: the solution at save times, [B, T, n].
-        stops: those of the field.
-    """
-
-    values: Tensor
-    stops: Tensor | None
-
-    def begin(self, k: int, adjoint: Tensor) -> Tensor:
-        return torch.cat((self.values[:, k], adjoint), 1)
-
-    def apart(self, time: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
-        size = packed.shape[1] // 2
-        return packed[:, :size], packed[:, size:]
-
-    def rates(self, forward: Tensor, product: Tensor) -> Tensor:
-        return torch.cat((-forward, product), 1)
-
-    def are_astray(self, walk: Any, k: int) -> Tensor:
-        was = self.values[:, k - 1]
-        # A NaN is astray, too.
-        return ~(walk.distance(walk.state[:, : was.shape[1]], was) <= ASTRAY)
-
-
-class _Looked(NamedTuple):
-    """x is looked up, and lambda alone is integrated.
-
-    No step crosses an end of those that led forward: a longer one would not notice what
-    x does in between, of which the integrals over parameters consist, too.
-
-    Attributes:
-        path: of x.
-        stops: those of the field, and the ends of the steps forward.
-    """
-
-    path: Path
-    stops: Tensor | None
-
-    @classmethod
-    def along(cls, program: InitialValueProgram, steps: Steps) -> "_Looked":
-        """From the steps that led forward."""
-        path = Path(program, steps)
-        known = [] if program.stops is None else [-program.stops]
-        return cls(path, torch.cat([*known, -path.ends], 1))
-
-    def begin(self, k: int, adjoint: Tensor) -> Tensor:
-        return adjoint
-
-    def apart(self, time: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
-        return self.path.at(-time), packed
-
-    def rates(self, forward: Tensor, product: Tensor) -> Tensor:
-        return product
-
-    def are_astray(self, walk: Any, k: int) -> Tensor:
-        return torch.zeros_like(walk.running)
 
 
 class _Passed(NamedTuple):
@@ -229,9 +140,9 @@ class _Way:
         adjoint = jumps[-1]
         sums = [torch.zeros_like(one) for one in self.closed_over]
         astray = torch.zeros_like(adjoint[:, 0], dtype=torch.bool)
-        states: States = _Joined(self.values, _backward(self.program.stops))
+        states: States = JoinedStates.of(self.program, self.values)
         if self.steps is not None:
-            states = _Looked.along(self.program, self.steps)
+            states = LookedUpStates.along(self.program, self.steps)
         for k in range(len(jumps) - 1, 0, -1):
             # A sample without an adjoint stands for one that failed, or rests.
             moves = (adjoint != 0).any(1)
@@ -266,7 +177,7 @@ class _Way:
             passed = self._segment(states, k, adjoint, moves & ~astray, scale)
             if not bool(passed.lost.any()):
                 break
-            if isinstance(states, _Looked):
+            if isinstance(states, LookedUpStates):
                 _refuse(passed, self.times, k)
             astray = astray | passed.lost
         rows = moves & astray
@@ -284,7 +195,7 @@ class _Way:
         times = self._between(k - 1, k, rows)
         program = replace(self.program, initial=start, times=times)
         _, steps = record(program, self.solver)
-        return _Looked.along(program, steps)
+        return LookedUpStates.along(program, steps)
 
     def _between(self, first: int, last: int, rows: Tensor) -> Tensor:
         """From one save time to another, [B, 2]; all but some samples rest."""
@@ -300,7 +211,7 @@ class _Way:
         if not bool(rows.any()):
             return _Passed(adjoint, sums, rows, self.times[:, k])
         program = InitialValueProgram(
-            _adjoint_field(self.program.rate, states),
+            adjoint_field(self.program.rate, states),
             states.begin(k, adjoint),
             -self._between(k, k - 1, rows),
             stops=states.stops,
@@ -335,10 +246,8 @@ class _Way:
             return
         field = over_steps(self.program.rate, batch)
         time, length, state = times.reshape(-1), sizes.reshape(-1), begins.flatten(0, 1)
-        adjoint_field = between_stops(
-            _adjoint_field(field, states), states.stops, time, length
-        )
-        inner = within(stepper, adjoint_field, time, length, state, NODES)
+        rates = between_stops(adjoint_field(field, states), states.stops, time, length)
+        inner = within(stepper, rates, time, length, state, NODES)
         # Node by node: the samples must stay the last axis of the batch.
         inner = inner.transpose(0, 1).flatten(0, 1)
         time = (time + length * state.new_tensor(NODES).unsqueeze(1)).reshape(-1)
@@ -353,35 +262,6 @@ class _Way:
         shares = products([value], copies, [weighted])
         for total, share in zip(sums, shares, strict=True):
             total += share
-
-
-def _adjoint_field(field: FieldFunction, states: States) -> FieldFunction:
-    """The rates of what is integrated, [B, n] or [B, 2 n], in the time -t.
-
-    They carry a graph where a derivative is taken of them: of implicit methods the
-    order, or the convergence of the stages, rests on their Jacobian.
-    """
-
-    def rate(time: Tensor, packed: Tensor) -> Tensor:
-        follows = torch.is_grad_enabled() and (
-            packed.requires_grad or time.requires_grad
-        )
-        with torch.enable_grad():
-            point, adjoint = states.apart(time, packed)
-            if not (follows and point.requires_grad):
-                point = point.detach().requires_grad_()
-            forward = field(-time, point)
-            product = torch.zeros_like(point)
-            if forward.requires_grad:
-                (product,) = torch.autograd.grad(
-                    forward, point, adjoint, allow_unused=True,
-                    materialize_grads=True, create_graph=follows,
-                )  # fmt: skip
-        if not follows:
-            forward = forward.detach()
-        return states.rates(forward, product)
-
-    return rate
 
 
 class _Backsolve(torch.autograd.Function):
@@ -401,10 +281,6 @@ class _Backsolve(torch.autograd.Function):
             sources = (gradients[0], *ctx.saved_tensors)
             start, *sums = (seal(one, sources) for one in (start, *sums))
         return None, None, start, *sums
-
-
-def _backward(stops: Tensor | None) -> Tensor | None:
-    return None if stops is None else -stops.flip(1)
 
 
 def _refuse(passed: _Passed, times: Tensor, k: int) -> None:

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from optlayers.errors import SolverRefused
 from optlayers.functional import integrate
-from optlayers.implicit import backsolve
+from optlayers.implicit import adjoint_states, backsolve
 from optlayers.solvers.ode import Leapfrog
 from optlayers.solvers.ode.control import FixedStep
 from tests.solvers.ode.stiff_problems import (
@@ -46,8 +46,8 @@ def test_the_adjoint_equation_has_the_jacobian_of_a_finite_difference():
     def field(t, x):
         return torch.stack([x[:, 1] * t, torch.sin(x[:, 0]) * x[:, 1]], 1)
 
-    states = backsolve._Joined(torch.zeros(1, 2, 2, dtype=D), None)
-    rate = backsolve._adjoint_field(field, states)
+    states = adjoint_states.JoinedStates(torch.zeros(1, 2, 2, dtype=D), None)
+    rate = adjoint_states.adjoint_field(field, states)
     time = torch.tensor([-0.5], dtype=D, requires_grad=True)
     state = torch.tensor([[0.3, -0.7, 1.1, 0.4]], dtype=D, requires_grad=True)
     assert torch.autograd.gradcheck(rate, (time, state))
