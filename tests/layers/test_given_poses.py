@@ -12,6 +12,7 @@ import optlayers as ol
 from optlayers import Parameter, State, Time, Variable, integrate, minimize
 from optlayers.errors import InvalidDataError, NotConvex, SolverRefused
 from optlayers.interfaces import Kind
+from tests.layers.pose_problems import average
 
 DOUBLE = {"dtype": torch.float64}
 CLOSE = {"rtol": 0, "atol": 1e-7}
@@ -32,11 +33,6 @@ def before_all(x=Variable("p 3"), T=ol.SE3.parameter("c"), goal=Parameter("p 3")
 @ol.problem
 def carried(x=State("3"), R=ol.SO3.parameter(), x0=Parameter("3"), t=Time()):
     return integrate(ol.der(x) == R @ x - x, x.first == x0)
-
-
-@ol.problem
-def averaged(R=ol.SO3(), given=ol.SO3.parameter("m")):
-    return minimize(ol.sum_squares(R.between(given).log()))
 
 
 def normal(*shape, seed=0):
@@ -87,7 +83,7 @@ def test_a_given_rotation_in_a_differential_equation():
 
 def test_a_learned_pose_stays_one():
     start = ol.SO3.exp(normal(2, 3)).matrix()
-    layer = averaged.layer(given=nn.Parameter(start.clone()))
+    layer = average.layer(given=nn.Parameter(start.clone()))
     assert_close(layer.bound()["given"], start, **CLOSE)
     goal = ol.SO3.exp(torch.tensor([0.3, -0.5, 0.2], **DOUBLE))
     learning = torch.optim.SGD(layer.parameters(), lr=0.8)
@@ -105,7 +101,7 @@ def test_a_learned_pose_stays_one():
 
 def test_a_start_that_is_no_pose_is_not_learned():
     with pytest.raises(InvalidDataError, match=r"given\[0\] is a reflection"):
-        averaged.layer(given=nn.Parameter(-torch.eye(3).expand(2, 3, 3).clone()))
+        average.layer(given=nn.Parameter(-torch.eye(3).expand(2, 3, 3).clone()))
 
 
 # ---- other ways out ------------------------------------------------------------------

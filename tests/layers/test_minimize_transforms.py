@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
@@ -12,22 +11,11 @@ import optlayers as ol
 from optlayers import Parameter, Variable, maximize, minimize
 from optlayers.errors import OrderError, SolveError
 from optlayers.solution import Status
+from tests.layers.nonconvex import double, learned, ring
 
 DOUBLE = {"dtype": torch.float64}
 # Two KKT residuals of 1e-8 at a condition of some tens.
 CLOSE = {"rtol": 0, "atol": 1e-6}
-
-torch.manual_seed(0)
-potential = nn.Sequential(
-    nn.Linear(2, 4, **DOUBLE), nn.Tanh(), nn.Linear(4, 1, **DOUBLE)
-)
-
-
-@ol.problem
-def ring(x=Variable("2", start=(0.5, 0.5)), a=Parameter(), r=Parameter(nonneg=True)):
-    return minimize(
-        (1 - x[0]) ** 2 + a * (x[1] - x[0] ** 2) ** 2, outer=ol.sum_squares(x) <= r**2
-    )
 
 
 @ol.problem
@@ -42,15 +30,6 @@ def everything(
         curve=x[1] - x[2] ** 2 == 0.1,
         ball=ol.sum_squares(x) * torch.cos(x[0]) <= radius,
     )
-
-
-@ol.problem
-def learned(x=Variable("2", lower=-2, upper=2), u=Parameter("2")):
-    return minimize(potential(x - u)[0] + 0.5 * ol.sum_squares(x - u))
-
-
-def double(*numbers):
-    return torch.tensor(numbers, **DOUBLE)
 
 
 def outputs(out):
