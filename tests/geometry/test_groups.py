@@ -186,7 +186,7 @@ def test_any_batch_and_vmap(group):
 
 @each_group
 @pytest.mark.parametrize("angle", [0.0, 1e-4, 1.0, 3.0])
-def test_single_precision(group, angle):
+def test_single_precision_stays_single_up_to_roundings(group, angle):
     d = tangents(group, angle, dtype=torch.float32).requires_grad_()
     back = group.log(group.exp(d))
     assert back.dtype == torch.float32
