@@ -231,7 +231,16 @@ def pose_from(
 
 
 def pose_of_parts(group: Group, rotation: Any, translation: Any) -> Pose:
-    """A rigid motion of rotation [*poses, d, d] and translation [*poses, d]."""
+    """A rigid motion of a rotation and a translation.
+
+    Args:
+        group: that it belongs to.
+        rotation: a pose of the smaller group, or [*poses, d, d].
+        translation: [*poses, d].
+
+    Raises:
+        ShapeError: other shapes.
+    """
     R = rotation.rotation if isinstance(rotation, Pose) else as_term(rotation)
     t, d = as_term(translation), group.space
     if tuple(R.shape[-2:]) != (d, d) or tuple(t.shape[-1:]) != (d,):

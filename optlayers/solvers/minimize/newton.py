@@ -2,8 +2,8 @@
 
 The step makes g'p + p'Hp/2 least over |p| <= radius: by Cholesky's factors of H where
 that is Newton's step, else by its eigenvalues, so that negative curvature is used.
-Source: J. Nocedal, S. Wright, Numerical
-Optimization (2006), algorithms 4.1 and 4.3; J. More, D. Sorensen (1983) for hard cases.
+Source: J. Nocedal, S. Wright, Numerical Optimization (2006), algorithms 4.1 and 4.3;
+J. More, D. Sorensen, Computing a trust region step (1983), for hard cases.
 """
 
 from dataclasses import dataclass
