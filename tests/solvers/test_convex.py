@@ -11,6 +11,7 @@ from optlayers.programs.cone_program import ConeProgram
 from optlayers.programs.cones import Cones
 from optlayers.solution import Status
 from optlayers.solvers import certify, set_num_threads
+from optlayers.solvers.convex import daqp
 from optlayers.testing import check_solver
 from tests.solvers.programs import on_pattern, random_program
 
@@ -181,3 +182,28 @@ def test_clarabel_takes_repeated_positions_as_sums():
     found = registry.create("convex", "clarabel").solve(program)
     assert_close(found.value, b / 2)
     assert np.isfinite(found.stats["seconds"].numpy()).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_points_of_failed_samples_are_not_multiplied(monkeypatch):
+    """DAQP may return memory that it never wrote: NaN here, and then a warning."""
+    whole = daqp._Problem.runner
+
+    def runner(self, settings):
+        run = whole(self, settings)
+
+        def ruined(i):
+            x, value, flag, report = run(i)
+            return (x if flag == 1 else x * np.nan), value, flag, report
+
+        return ruined
+
+    monkeypatch.setattr(daqp._Problem, "runner", runner)
+    one = torch.ones(1, 2, 1, dtype=torch.float64)
+    program = ConeProgram(
+        one[:, :1], one[:, 0], one, torch.tensor([[1.0, 2.0]], dtype=torch.float64),
+        Cones(zero=2),
+    )  # fmt: skip
+    found = daqp.Daqp().solve(program)
+    assert found.status == Status.INFEASIBLE
+    assert found.value.isfinite().all() and (found.duals["s"] == 0).all()

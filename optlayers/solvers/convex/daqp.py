@@ -107,7 +107,9 @@ class Daqp:
         y = problem.multipliers_of_rows(multipliers)
         np.maximum(y[:, problem.zero :], 0, out=y[:, problem.zero :])
         status = _statuses(flags)
-        s = problem.slack(x, y)
+        # The point of a failed sample may be memory that DAQP never wrote.
+        is_solved = (status == Status.SOLVED)[:, None]
+        s = problem.slack(np.where(is_solved, x, 0), y)
         if (flags != 1).any():
             _prove_failures(problem, status, x, y, s)
         return Solution(
