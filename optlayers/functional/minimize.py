@@ -22,7 +22,7 @@ from optlayers.functional.pytrees import Unknowns
 from optlayers.implicit.failed import replace_failed
 from optlayers.implicit.smoothed import Smoothed
 from optlayers.implicit.transforms import hides_values
-from optlayers.programs.minimize import BatchFunction, MinimizeProgram
+from optlayers.programs.minimize import BatchFunction, MinimizeProgram, leaf, recording
 from optlayers.solution import Solution, Status
 from optlayers.solvers.failure import report
 from optlayers.solvers.minimize import central_path
@@ -67,10 +67,14 @@ def minimize(
         inequalities: g with g(x) <= 0, [*batch, n] -> [*batch, mi].
         lower: bounds; a number, [n] or [*batch, n]; with a pytree as start also the
             same pytree, with or without the batch. Infinite entries stand for none.
+            Another dtype is taken to that of start.
         upper: likewise.
         solver: a registered name of kind "minimize", "auto", or an instance.
-        tolerance: the largest entry of the KKT residual that counts as zero, relative
-            to the terms of the gradient; 1e-8 in float64, 1e-4 in float32 if None.
+        tolerance: the largest entry of the KKT residual that counts as zero; 1e-8 in
+            float64, 1e-4 in float32 if None. The gradient counts relative to its
+            largest term where that is above 1, and as it is below: scale the objective
+            such that its slopes are of size 1 or more. An infimum that is not attained
+            ends as solved where the slope falls below the tolerance.
         on_failure: "raise", "nan" or "keep".
         order: how often the result may be differentiated.
         gradient: "exact"; "least_squares", which takes the derivative of minimum norm
@@ -93,8 +97,9 @@ def minimize(
 
     Raises:
         ShapeError: a function, or a bound, does not have the form it must have.
-        ParameterError: an option out of its range, another dtype than that of start, or
-            bounds that exclude each other.
+        ParameterError: an option out of its range; a function that is none, has another
+            dtype than start, or no graph to it; bounds that exclude each other or every
+            number.
         SolverRefused: the solver does not take constraints, or this objective.
         SolveError: samples were not solved (`on_failure="raise"`).
         SingularError: a derivative is needed where x has none.
@@ -103,11 +108,12 @@ def minimize(
     refuse_transforms("minimize")
     unknowns = Unknowns.of(start)
     first = unknowns.rows(start).detach()
+    f = _objective(objective, unknowns, first)
     h, me = rows_of("equalities", equalities, unknowns, first)
     g, mi = rows_of("inequalities", inequalities, unknowns, first)
     low, high = checked_bounds(unknowns, first, lower, upper)
     program = MinimizeProgram(
-        _objective(objective, unknowns), unknowns.batch_size, unknowns.size,
+        f, unknowns.batch_size, unknowns.size,
         h, g, me, mi, low, high,
     )  # fmt: skip
     options = SolveOptions(
@@ -177,6 +183,7 @@ def points_of(
 
     Raises:
         ShapeError: starts of another form than that of the unknowns.
+        ParameterError: no start at all.
     """
     check_starts(starts)
     if starts is None:
@@ -192,6 +199,11 @@ def points_of(
             f"starts has tensors of shapes {[list(one) for one in shapes]}; give a "
             "number of starts, or the form of start with one axis S in front of "
             f"{[list(one) for one in unknowns.shapes]}."
+        )
+    if 0 in counts:
+        raise ParameterError(
+            f"starts has tensors of shapes {[list(one) for one in shapes]}, which hold "
+            "no start; give at least one, or leave starts= out."
         )
     rows = zip(*(leaf.unbind(0) for leaf in leaves), strict=True)
     each = [unknowns.rows(_pytree.tree_unflatten(one, structure)) for one in rows]
@@ -218,14 +230,52 @@ def _duals(program: MinimizeProgram, y: Tensor, lam: Tensor) -> dict[str, Tensor
     return duals
 
 
-def _objective(objective: Callable[[Any], Tensor], unknowns: Unknowns) -> BatchFunction:
-    """f of the user's form as one of matrices, [B, n] -> [B]."""
+def _objective(
+    objective: Callable[[Any], Tensor], unknowns: Unknowns, first: Tensor
+) -> BatchFunction:
+    """f of the user's form as one of matrices, [B, n] -> [B].
+
+    Raises:
+        ShapeError: it returns no number for each sample.
+        ParameterError: it is no function, or its result has no graph to x.
+    """
+    _check_callable("objective", objective)
 
     def wrapped(rows: Tensor) -> Tensor:
         value = objective(unknowns.restore(rows))
         return _flat("objective", value, unknowns, ())
 
+    _connected("objective", wrapped, first)
     return wrapped
+
+
+def _check_callable(name: str, function: Any) -> None:
+    if not callable(function):
+        raise ParameterError(
+            f"{name} is {type(function).__name__}; give a function of x, such as "
+            "lambda x: ..."
+        )
+
+
+def _connected(name: str, function: BatchFunction, first: Tensor) -> Tensor:
+    """The value at the start, once it is known that derivatives can be taken of it.
+
+    Raises:
+        ParameterError: no entry of x stands in its graph.
+    """
+    with recording():
+        x = leaf(first)
+        value = function(x)
+        is_seen = value.requires_grad and (
+            torch.autograd.grad(value.sum(), x, allow_unused=True)[0] is not None
+        )
+    if value.numel() and x.numel() and not is_seen:
+        raise ParameterError(
+            f"the {name} has no graph to x, so that its derivative is not known; "
+            "leave out .detach(), .item(), numpy and torch.no_grad(). Where it is "
+            "meant to be constant, add 0 * x.sum(-1)."
+        )
+    return value.detach()
 
 
 def rows_of(
@@ -238,16 +288,18 @@ def rows_of(
 
     Raises:
         ShapeError: it returns no row for each sample.
+        ParameterError: it is no function, or its result has no graph to x.
     """
     if function is None:
         return None, 0
+    _check_callable(name, function)
 
     def wrapped(rows: Tensor) -> Tensor:
         value = function(unknowns.restore(rows))
         return _flat(name, value, unknowns, tuple(value.shape[-1:]))
 
-    with torch.no_grad():
-        return wrapped, wrapped(first).shape[1]
+    count = _connected(name, wrapped, first).shape[1]
+    return wrapped, count
 
 
 def _flat(name: str, value: Any, unknowns: Unknowns, tail: tuple[int, ...]) -> Tensor:
@@ -270,7 +322,8 @@ def checked_bounds(
 
     Raises:
         ShapeError: bounds of another form than that of the unknowns.
-        ParameterError: they exclude each other, or hold NaN.
+        ParameterError: they exclude each other, hold NaN or an infinity of the wrong
+            sign, or are no numbers.
     """
     low = _bound(unknowns, "lower", lower, like)
     high = _bound(unknowns, "upper", upper, like)
@@ -289,8 +342,19 @@ def _bound(unknowns: Unknowns, name: str, given: Any, like: Tensor) -> Tensor | 
         bound = unknowns.broadcast(given).to(like)
     except ShapeError as error:
         raise ShapeError(f"{name}: {error}") from None
+    except (TypeError, ValueError, RuntimeError) as reason:
+        raise ParameterError(
+            f"{name} is {type(given).__name__}; give a number, a tensor, or the form "
+            f"of start ({reason})."
+        ) from None
     if bool(bound.isnan().any()):
         raise ParameterError(f"{name} holds NaN; give -inf or inf where none is meant.")
+    side = torch.inf if name == "lower" else -torch.inf
+    if bool((bound == side).any()):
+        raise ParameterError(
+            f"{name} holds {side}, which no number satisfies; "
+            f"give {-side} where none is meant."
+        )
     return bound
 
 

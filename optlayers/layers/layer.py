@@ -288,7 +288,8 @@ class Layer(nn.Module):
         if empty:
             raise ShapeError(
                 f"{self.problem.__name__}: {', '.join(empty)}: every dimension "
-                "needs at least one entry; leave an empty constraint out."
+                "needs at least one entry. Where a batch is empty, it is its axis in "
+                "front that has none; leave a field without entries out."
             )
         missing = self._missing(sizes)
         if missing:

@@ -25,7 +25,8 @@ def named_starts(subject: str, variables: tuple[str, ...], given: Any) -> Any:
 
     Raises:
         UnknownName: a name that is no variable.
-        ParameterError: none of these.
+        ParameterError: none of these, or no start at all.
+        ShapeError: values of different numbers of starts.
     """
     if given is None or isinstance(given, int | float):
         return given
@@ -49,6 +50,12 @@ def named_starts(subject: str, variables: tuple[str, ...], given: Any) -> Any:
             f"{subject}: starts= has values of different numbers of starts: {shapes}; "
             "each is [S, *shape] with one S."
         )
+    for name, one in named.items():
+        if one.ndim and not len(one):
+            raise ParameterError(
+                f"{subject}: starts= has {name} {list(one.shape)}, which holds no "
+                "start; give at least one, or leave starts= out."
+            )
     return named
 
 

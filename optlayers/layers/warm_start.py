@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from optlayers.compile.samples import Unknowns
-from optlayers.errors import ParameterError, UnknownName
+from optlayers.errors import ParameterError, ShapeError, UnknownName
 from optlayers.layers.given import tensor_of
 from optlayers.layers.result import Result
 
@@ -71,9 +71,14 @@ def with_starts(
         ndims: axes of one sample of each parameter.
         starts: of variables by name, each [*batch, *shape], or None.
         unknowns: how variables stand in z.
+
+    Raises:
+        ShapeError: a start does not end in the shape of its variable.
     """
     if not starts:
         return parameters, ndims
+    for name, value in starts.items():
+        _check_shape(name, value, unknowns.value_shape(name))
     marked = {PREFIX + name: value for name, value in starts.items()}
     axes = {PREFIX + name: len(unknowns.value_shape(name)) for name in starts}
     return {**parameters, **marked}, {**ndims, **axes}
@@ -104,6 +109,15 @@ def first_points(
         value = torch.where(value.isfinite(), value, own)
         parts.append(unknowns.coordinates(name, value.expand(batch, *own.shape)))
     return torch.cat(parts, 1)
+
+
+def _check_shape(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    first = value.ndim - len(shape)
+    if first < 0 or tuple(value.shape[first:]) != shape:
+        raise ShapeError(
+            f"warm_start of {name} {list(value.shape)}: {name} is {list(shape)}; give "
+            "its value in that shape, behind any batch axes."
+        )
 
 
 def _unknown(subject: str, name: object, variables: tuple[str, ...]) -> str:

@@ -361,3 +361,73 @@ def test_stats_say_that_the_derivative_of_a_regular_minimum_can_be_trusted():
     assert stats["is_minimum"] and stats["multipliers_unique"]
     assert float(stats["complementarity"]) > 0.1
     assert float(stats["gradient_condition"]) < 1e3
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda x: x.square().sum(-1).detach(),
+        lambda x: torch.tensor(x.square().sum(-1).tolist(), dtype=x.dtype),
+        lambda x: x.new_ones(1),
+    ],
+)
+def test_functions_without_a_graph_to_x_are_named(cut):
+    start = double([1.0, 1.0])
+    with pytest.raises(ParameterError, match=r"objective has no graph.*\.detach"):
+        minimize(cut, start)
+
+    def column(x):
+        return cut(x).unsqueeze(-1)
+
+    for name in ("equalities", "inequalities"):
+        with pytest.raises(ParameterError, match=f"{name} has no graph"):
+            minimize(lambda x: x.square().sum(-1), start, **{name: column})
+
+
+def test_a_graph_that_leads_elsewhere_is_none_to_x():
+    w = double(3.0).requires_grad_()
+    with pytest.raises(ParameterError, match="no graph to x"):
+        minimize(lambda x: w * x.detach().square().sum(-1), double([1.0, 1.0]))
+
+
+def test_constant_objectives_and_constraints_that_are_connected_are_taken():
+    start = double([1.0, 1.0])
+    found = minimize(
+        lambda x: 0 * x.sum(-1), start,
+        equalities=lambda x: x.sum(-1, keepdim=True) - 4,
+        inequalities=lambda x: 0 * x.sum(-1, keepdim=True) - 1,
+    )  # fmt: skip
+    assert_close(found.value.sum(-1), double(4.0), **LOOSE)
+    with torch.no_grad():
+        assert_close(minimize(lambda x: x.square().sum(-1), start).value, zeros(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"inequalities": 3}, "inequalities is int; give a function"),
+        ({"equalities": "h"}, "equalities is str; give a function"),
+        ({"lower": "a"}, "lower is str; give a number"),
+        ({"upper": {"x": 1.0}}, "upper is dict; give a number"),
+        ({"lower": torch.inf}, "lower holds inf.*give -inf"),
+        ({"upper": -torch.inf}, "upper holds -inf.*give inf"),
+        ({"starts": torch.zeros(0, 1, 2, dtype=torch.float64)}, "hold no start"),
+    ],
+)
+def test_what_is_no_function_bound_or_start_is_named(given, match):
+    with pytest.raises(ParameterError, match=match):
+        minimize(lambda x: x.square().sum(-1), double([1.0, 1.0]), **given)
+
+
+def test_an_objective_that_is_no_function_is_named():
+    with pytest.raises(ParameterError, match="objective is Tensor; give a function"):
+        minimize(double(1.0), double([1.0, 1.0]))
+
+
+def test_bounds_are_taken_to_the_dtype_of_the_start():
+    found = minimize(
+        lambda x: x.square().sum(-1), double([1.0, 1.0]),
+        lower=torch.tensor(0.5, dtype=torch.float32),
+    )  # fmt: skip
+    assert found.value.dtype == torch.float64
+    assert_close(found.value, double([0.5, 0.5]), **LOOSE)

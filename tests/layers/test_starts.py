@@ -237,3 +237,8 @@ def test_a_convex_problem_takes_one_start():
     y = double(0.1, 0.1)
     out = bowl(y, starts=4, solver=SMOOTH)
     torch.testing.assert_close(out.x, y, **CLOSE)
+
+
+def test_no_starts_at_all_are_refused():
+    with pytest.raises(ParameterError, match=r"x \[0\], which holds no start"):
+        wells(double(0.1), starts={"x": torch.zeros(0)})

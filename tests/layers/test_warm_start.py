@@ -181,3 +181,29 @@ def test_compiled_code_takes_a_start():
     )
     starts = double(-1.0, 1.0)
     assert_close(compiled(double(4.0)[0], starts), double(-2.0, 2.0), **CLOSE)
+
+
+@pytest.mark.parametrize("given", [double(0.0, 0.0, 0.0), torch.ones(1), 1.0])
+def test_a_start_of_another_size_than_its_variable_is_named(given):
+    with pytest.raises(ShapeError, match=r"warm_start of y.*y is \[2\]"):
+        wells(double(1.0), warm_start={"y": given})
+    with pytest.raises(ShapeError, match=r"warm_start of z.*z is \[2\]"):
+        pair(1.0, warm_start={"z": given})
+
+
+@ol.problem
+def pair(z=Variable("2"), w=Parameter()):
+    return solve(z == w * torch.cos(z))
+
+
+@ol.problem
+def turned(R=ol.SO3(), P=ol.SE3(), a=Parameter("3"), b=Parameter("3")):
+    return minimize(ol.sum_squares(R @ a - b) + ol.sum_squares(P @ a - b))
+
+
+@pytest.mark.parametrize(("name", "size", "own"), [("R", 4, 3), ("P", 3, 4)])
+def test_a_pose_of_another_group_is_no_start(name, size, own):
+    a = torch.ones(3, dtype=torch.float64)
+    match = rf"warm_start of {name} \[{size}, {size}\]: {name} is \[{own}, {own}\]"
+    with pytest.raises(ShapeError, match=match):
+        turned(a, a, warm_start={name: torch.eye(size, dtype=torch.float64)})
