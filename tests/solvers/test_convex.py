@@ -201,8 +201,8 @@ def test_points_of_failed_samples_are_not_multiplied(monkeypatch):
     monkeypatch.setattr(daqp._Problem, "runner", runner)
     one = torch.ones(1, 2, 1, dtype=torch.float64)
     program = ConeProgram(
-        one[:, :1], one[:, 0], one, torch.tensor([[1.0, 2.0]], dtype=torch.float64),
-        Cones(zero=2),
+        one[:, :1], one[:, 0], one * torch.tensor([[1.0], [-1.0]]),
+        torch.tensor([[1.0, -2.0]], dtype=torch.float64), Cones(nonneg=2),
     )  # fmt: skip
     found = daqp.Daqp().solve(program)
     assert found.status == Status.INFEASIBLE
