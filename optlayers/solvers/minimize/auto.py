@@ -71,7 +71,8 @@ class Auto:
             else:
                 # A solved sample starts at its solution, where it is finished at once.
                 first = chosen(best.ok, best.value, start)
-                best = _better(best, solver.solve(program, first))
+                found = solver.solve(program, first)
+                best = _better(best, found, program.is_constrained)
             if bool(best.ok.all()):
                 break
         assert best is not None
@@ -104,12 +105,15 @@ class Auto:
             yield NewtonCg(**limits)
 
 
-def _better(old: Solution, new: Solution) -> Solution:
+def _better(old: Solution, new: Solution, is_constrained: bool) -> Solution:
     """The better of two for each sample, with the steps and time of both."""
     is_nearer = new.stats["residual"] < old.stats["residual"]
     # That f has no bound is worth more than a point at which a method gave up.
     is_open = old.status != Status.UNBOUNDED
     is_new = ~old.ok & (new.ok | (is_open & is_nearer))
+    if not is_constrained:
+        # What another method calls solved there is a saddle, or one of many minima.
+        is_new &= is_open
     steps = old.stats["steps"] + torch.where(old.ok, 0, new.stats["steps"])
     residual = chosen(is_new, new.stats["residual"], old.stats["residual"])
     return Solution(

@@ -64,6 +64,11 @@ def test_a_fall_without_end_beyond_a_saddle_is_said_by_auto():
     assert (found.status == Status.UNBOUNDED).all()
 
 
+def test_no_later_method_calls_the_saddle_of_an_endless_fall_solved():
+    program = MinimizeProgram(lambda x: x[:, 0] ** 2 - x[:, 1] ** 2, 1, 2)
+    assert Auto().solve(program, double([1.0, 0.0])).status == Status.UNBOUNDED
+
+
 def test_where_one_method_ends_nowhere_beside_a_saddle_the_next_is_asked():
     radius = 1e6
     program = MinimizeProgram(
