@@ -261,7 +261,7 @@ class Walk:
             # A fixed step that overflows is not tried again.
             course.fail(~accepted & tried, Status.NOT_FINITE)
         course.look()
-        has_stops = self._stops is not None
+        has_stops = self._stops is not None or self._ends_at_saves
         self._pace.adapt(self.size, ratio, factor, accepted, has_stops=has_stops)
         return accepted
 
@@ -296,9 +296,15 @@ class Walk:
         end = self._course.end
         if self._stops is not None:
             end = torch.minimum(end, self._stops.next)
+        if self._ends_at_saves:
+            end = torch.minimum(end, self.saves.next())
         self.size = self._joined(torch.minimum(self._pace.proposed, end - self.time))
         if self._options.max_step < torch.inf:
             self.size = self.size.clamp_max(self._options.max_step)
+
+    @property
+    def _ends_at_saves(self) -> bool:
+        return self._stepper.ends_at_saves and self._pace.is_adaptive
 
     def _joined(self, size: Tensor) -> Tensor:
         """The shortest step of all samples that go on, if they share their steps."""

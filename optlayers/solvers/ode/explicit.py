@@ -85,6 +85,7 @@ class ExplicitRungeKutta:
 
     tableau: Tableau
     is_implicit: bool = False
+    ends_at_saves: bool = False
     _cache: dict[tuple[torch.dtype, torch.device], _Weights] = field(
         default_factory=dict, repr=False
     )

@@ -68,9 +68,9 @@ class Kvaerno5(ImplicitSolver):
     """Order 5, L-stable, implicit: for stiff problems, also where Jacobians are rough.
 
     One stage stands at t + 1.23 h: the field is evaluated a little beyond the last
-    time, and beyond stops. Save times within steps are less accurate than the last one:
-    in components that decay at once by 30 times the tolerance at rtol 1e-8, on
-    Robertson's problem, where rodas5p is within 3.
+    time, and beyond stops. Steps end at save times, as components that decay at once
+    are less accurate within them: each save time costs about a step. Dense output
+    (`at`) and states at events are taken from within.
     """
 
     tableau: ClassVar[ImplicitTableau] = TABLEAU

@@ -32,6 +32,7 @@ class LeapfrogStepper:
     order: int = 2
     error_order: int | None = None
     is_implicit: bool = False
+    ends_at_saves: bool = False
     evaluations: int = 2
 
     def begin(self, field: FieldFunction, time: Tensor, state: Tensor) -> Tensor:

@@ -153,6 +153,7 @@ class Rosenbrock:
 
     tableau: RosenbrockTableau
     is_implicit: bool = True
+    ends_at_saves: bool = False
     _cache: dict[tuple[torch.dtype, torch.device], _Weights] = field(
         default_factory=dict, repr=False
     )

@@ -72,6 +72,10 @@ class Saves:
             passed = torch.searchsorted(self._due, time.unsqueeze(1), right=True)
             return passed.squeeze(1) - self.reached
 
+    def next(self) -> Tensor:
+        """The next save time of each sample, [B]; infinite if there is none."""
+        return self._times.gather(1, self.reached.unsqueeze(1)).squeeze(1)
+
     def take(
         self,
         stepper: Stepper,

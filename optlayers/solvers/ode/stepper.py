@@ -50,6 +50,14 @@ class Stepper(Protocol):
         ...
 
     @property
+    def ends_at_saves(self) -> bool:
+        """Whether steps of chosen length end at save times, as it is less right within.
+
+        Fixed steps are as long as they were said to be.
+        """
+        ...
+
+    @property
     def evaluations(self) -> int:
         """Evaluations of the field in a step, those of Jacobians not counted."""
         ...
