@@ -19,9 +19,15 @@ from optlayers.solvers.ode.events import Cut, EventWatch, Trial
 from optlayers.solvers.ode.grid import Footprints, Grid
 from optlayers.solvers.ode.options import StepOptions
 from optlayers.solvers.ode.pace import Pace
+from optlayers.solvers.ode.rest import PRODUCTS, SPEAKING, RestWatch
 from optlayers.solvers.ode.saves import Saves
 from optlayers.solvers.ode.stepper import Step, Stepper
-from optlayers.solvers.ode.stiffness import LOOK_EVERY, Handover, StiffnessWatch
+from optlayers.solvers.ode.stiffness import (
+    LOOK_EVERY,
+    STEPS_LEFT,
+    Handover,
+    StiffnessWatch,
+)
 from optlayers.solvers.ode.stops import Stops, stops_of
 from optlayers.solvers.ode.tally import Tally
 
@@ -72,6 +78,9 @@ class Walk:
         self._tally = Tally(self.time)
         self._workspace = stepper.workspace(self.state)
         self._pace = Pace(stepper, options, self.state)
+        self._rest = None
+        if self._pace.is_adaptive and not stepper.is_implicit and self.state.numel():
+            self._rest = RestWatch(stepper, self._pace, options.rtol, self.state)
         self._stops = stops_of(program, options.control, self._course)
         self._attempt = attempt
         if options.compile and not torch.is_grad_enabled():
@@ -117,8 +126,9 @@ class Walk:
             step, cut, is_complete = self._look_inside(step, time, size, accepted)
         with torch.no_grad():
             due = self.saves.due(self.time)
-            most, left, kept = torch.stack(
-                (due.amax(), self._course.running.sum(), accepted.sum())
+            unseen = self._unseen(ratio)
+            most, left, kept, mute = torch.stack(
+                (due.amax(), self._course.running.sum(), accepted.sum(), unseen.sum())
             ).tolist()
         if most:
             if not is_complete:
@@ -129,6 +139,8 @@ class Walk:
             self._restart(cut.rows, cut.state)
         if self._stops is not None:
             self._pass_stops(self._stops)
+        if self._rest is not None and mute:
+            self._slow_down(self._rest, unseen)
         self._shorten()
         if self._footprints is not None:
             self._footprints.add(time, size * accepted, state)
@@ -245,6 +257,8 @@ class Walk:
             span = (course.end - time).clamp_min(0.0)
             self._pace.begin(program.rate, time, self.state, rate, span)
         self.carry = self._stepper.begin(self._field, time, self.state)
+        if self._rest is not None:
+            self._slow_down(self._rest, course.ahead())
         self._shorten()
         self._look()
 
@@ -365,6 +379,33 @@ class Walk:
                 return
         self._restart(jumped, self.state)
 
+    # ---- samples at rest ---------------------------------------------------------
+
+    def _unseen(self, ratio: Tensor) -> Tensor:
+        """Where the error of the step was too small to say anything, bool [B]."""
+        return (ratio < SPEAKING) & self._course.running
+
+    @torch.no_grad()
+    def _slow_down(self, rest: RestWatch, rows: Tensor) -> None:
+        """Bound the steps of samples at rest, or let another method go on there."""
+        course, state = self._course, self.state.detach()
+        rate = self._field(self.time, state)
+        longest, asked = rest.bound(
+            self._field, self.time, state, rate, rows, self.count
+        )
+        if longest is None:
+            return
+        self._tally.ask(asked, PRODUCTS)
+        self._pace.limit(longest)
+        if self._handover is None:
+            return
+        most = torch.where(rest.has_moved, STEPS_LEFT, self._options.max_steps)
+        slow = course.running & (course.end - self.time > most * longest)
+        if self._options.joint:
+            slow = slow.any() & course.running
+        if bool(slow.any()):
+            course.wait(slow)
+
     # ---- stiff samples -----------------------------------------------------------
 
     @torch.no_grad()
@@ -387,7 +428,7 @@ class Walk:
             return
         self._tally.change(self._stepper.evaluations)
         self._is_stiff = rows
-        self._since, self._stepper = self.count, handover.stepper
+        self._since, self._stepper, self._rest = self.count, handover.stepper, None
         self._methods.append((self.count, self._stepper))
         self._workspace = self._stepper.workspace(self.state)
         self._pace = Pace(self._stepper, self._options, self.state)

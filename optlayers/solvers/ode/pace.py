@@ -102,6 +102,20 @@ class Pace:
         """
         return self._norm(error / self._allowed(size))
 
+    def scale(self, state: Tensor) -> Tensor:
+        """The size at which each state's allowed error is rtol, [B, n].
+
+        Args:
+            state: x, [B, n]; states near zero count as a thousandth of the others.
+        """
+        size = state.abs()
+        others = 1e-3 * size.amax(1, keepdim=True)
+        return size + torch.maximum(others, self._atol / self._rtol)
+
+    def limit(self, longest: Tensor) -> None:
+        """Propose no step longer than these, [B]."""
+        self.proposed = torch.minimum(self.proposed, longest)
+
     def factor(self, ratio: Tensor, earlier: tuple[Tensor, ...]) -> Tensor | None:
         """What to multiply a step with, [B]; None if steps are fixed.
 

@@ -28,6 +28,10 @@ class Tally:
         self.tried += tried
         self.accepted += accepted & tried
 
+    def ask(self, rows: Tensor, evaluations: int) -> None:
+        """Count so many evaluations beside the steps in some samples, bool [B]."""
+        self._spent = self._spent + rows * evaluations
+
     def change(self, evaluations: int) -> None:
         """Leave a method of so many evaluations a step; another one goes on."""
         self._spent = self._evaluations(evaluations)
