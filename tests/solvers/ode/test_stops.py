@@ -47,7 +47,8 @@ def test_a_piecewise_constant_input_is_followed_exactly_in_few_steps():
     solved = solver.solve(program(start, UNIT, KNOTS))
     assert_close(solved.value[:, -1], exact_end(start), **TIGHT)
     # Without stops it takes over 200, and errs a thousand times as much.
-    assert (solved.stats["steps"] < 40).all()
+    # The first begins at rest, where steps are as short as near it.
+    assert (solved.stats["steps"] < 50).all()
     assert (solved.stats["rejected"] < 5).all()
 
 
