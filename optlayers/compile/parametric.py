@@ -230,19 +230,24 @@ def same(first: Expression, second: Expression) -> bool:
 
 
 def _same_options(first: Any, second: Any) -> bool:
-    if first.keys() != second.keys():
+    """Whether two values of options are equal, arrays within them included."""
+    if first is second:
+        return True
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, Expression) and isinstance(second, Expression):
+        return same(first, second)
+    if type(first) is not type(second):
         return False
-    for name, one in first.items():
-        other = second[name]
-        if one is other:
-            continue
-        if isinstance(one, Tensor) and isinstance(other, Tensor):
-            if not torch.equal(one, other):
-                return False
-            continue
-        if type(one) is not type(other) or not bool(np.all(one == other)):
-            return False
-    return True
+    if isinstance(first, Mapping):
+        same_names = first.keys() == second.keys()
+        return same_names and all(_same_options(first[k], second[k]) for k in first)
+    if isinstance(first, tuple | list):
+        pairs = zip(first, second, strict=False)
+        return len(first) == len(second) and all(_same_options(*two) for two in pairs)
+    if isinstance(first, np.ndarray):
+        return np.array_equal(first, second)
+    return bool(np.all(first == second))
 
 
 def _options_key(expression: Expression) -> Hashable:
