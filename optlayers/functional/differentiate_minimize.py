@@ -5,7 +5,6 @@ failed samples are replaced before anything is differentiated, so that their num
 reach no shared parameter.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from optlayers.functional.minimize_gradients import Minimum, differentiated
 from optlayers.functional.options import SolveOptions
-from optlayers.implicit.failed import replace_failed, with_zero_gradient
+from optlayers.implicit.failed import with_zero_gradient, without_failed
 from optlayers.implicit.guard import limit_derivatives
 from optlayers.implicit.transforms import is_transformed, maps_nothing
 from optlayers.solution import Status
@@ -102,7 +101,7 @@ def differentiable_minimum(
     has_none = maps_nothing(inputs) if is_traced else not bool(ok.any())
     rows, safe = list(inputs), found.point
     if not is_whole and not has_none:
-        safe, *rows = _without_failed(plan, rows, found, ok, math.prod(batch_shape))
+        safe, *rows = without_failed(found.point, rows, plan.input_ndims, ok)
     if has_none:
         read = _tensors_read(plan, inputs, modules, found, reads_closures)
         outputs = _Outputs(*(with_zero_gradient(one, read) for one in outputs))
@@ -208,17 +207,6 @@ def _nan(tensor: Tensor) -> Tensor:
     return torch.full_like(tensor, torch.nan)
 
 
-def _without_failed(
-    plan: MinimizePlan, inputs: Sequence[Tensor], found: Found, ok: Tensor, batch: int
-) -> list[Tensor]:
-    """Points and inputs in which failed samples stand for a good one."""
-    rows = [
-        one.expand(batch, *one.shape) if one.ndim == ndim else one
-        for one, ndim in zip(inputs, plan.input_ndims, strict=True)
-    ]
-    return replace_failed([found.point, *rows], ok)
-
-
 def _tensors_read(
     plan: MinimizePlan,
     inputs: Sequence[Tensor],
@@ -234,7 +222,7 @@ def _tensors_read(
     # Closures are seen in the residual alone, and it cannot map a batch of none.
     if reads_closures and batch and not any(one.requires_grad for one in read):
         ok = found.status == int(Status.SOLVED)
-        safe, *rows = _without_failed(plan, inputs, found, ok, batch)
+        safe, *rows = without_failed(found.point, inputs, plan.input_ndims, ok)
         program = plan.program(rows, modules, safe[:, : len(plan.column_names)])
         read.append(program.residual(safe))
     return read

@@ -5,7 +5,6 @@ failed samples are replaced before the equations are evaluated for the gradient,
 their numbers reach no shared parameter.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from optlayers.errors import TransformError
 from optlayers.functional.options import SolveOptions
 from optlayers.functional.root_gradients import Search, differentiated
-from optlayers.implicit.failed import replace_failed, with_zero_gradient
+from optlayers.implicit.failed import with_zero_gradient, without_failed
 from optlayers.implicit.transforms import is_transformed, maps_nothing
 from optlayers.solution import Status
 from optlayers.solvers.root import opaque
@@ -89,7 +88,7 @@ def differentiable_root(
         return SolvedRoot(with_zero_gradient(point, read), found.status, stats)
     rows, safe = list(inputs), found.point
     if not is_whole:
-        safe, *rows = _without_failed(plan, rows, found, ok, math.prod(batch_shape))
+        safe, *rows = without_failed(found.point, rows, plan.input_ndims, ok)
     point = found.point
     if is_traced or _needs_gradient(plan, rows, modules, safe, reads_closures):
         program = plan.program(rows, modules, safe)
@@ -126,7 +125,7 @@ def _tensors_read(
     # Closures are seen in the residual alone, and it cannot map a batch of none.
     if reads_closures and batch and not any(one.requires_grad for one in read):
         ok = found.status == int(Status.SOLVED)
-        safe, *rows = _without_failed(plan, inputs, found, ok, batch)
+        safe, *rows = without_failed(found.point, inputs, plan.input_ndims, ok)
         read.append(plan.program(rows, modules, safe).residual(safe))
     return read
 
@@ -153,17 +152,6 @@ def _found(
     given = [one.detach() for one in inputs]
     watched = [one.detach() for one in checked]
     return run(plan, given, modules, watched, start, batch_shape)
-
-
-def _without_failed(
-    plan: RootPlan, inputs: Sequence[Tensor], found: Found, ok: Tensor, batch: int
-) -> list[Tensor]:
-    """Points and inputs in which failed samples stand for a good one."""
-    rows = [
-        one.expand(batch, *one.shape) if one.ndim == ndim else one
-        for one, ndim in zip(inputs, plan.input_ndims, strict=True)
-    ]
-    return replace_failed([found.point, *rows], ok)
 
 
 def _needs_gradient(

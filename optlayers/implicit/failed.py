@@ -26,6 +26,24 @@ def replace_failed(tensors: Sequence[Tensor], ok: Tensor) -> list[Tensor]:
     return [_replace(tensor, ok, first) for tensor in tensors]
 
 
+def without_failed(
+    point: Tensor, inputs: Sequence[Tensor], ndims: Sequence[int], ok: Tensor
+) -> list[Tensor]:
+    """Points and inputs in which failed samples stand for a good one.
+
+    Args:
+        point: [B, n].
+        inputs: each [*shape] (shared) or [B, *shape].
+        ndims: axes of one sample of each input.
+        ok: which samples to keep, bool [B].
+    """
+    rows = [
+        one.expand(len(ok), *one.shape) if one.ndim == ndim else one
+        for one, ndim in zip(inputs, ndims, strict=True)
+    ]
+    return replace_failed([point, *rows], ok)
+
+
 def with_zero_gradient(value: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     """Return `value` as a function of tensors that it does not depend on.
 
