@@ -138,3 +138,8 @@ def _scaled_condition(matrix: Tensor, inverse: Tensor) -> Tensor:
     # (R J C)^-1 = C^-1 J^-1 R^-1, whose column sums are one vector-matrix product.
     inverse_sums = (column.unsqueeze(1) @ inverse.abs()).squeeze(1) * row.squeeze(2)
     return norm * inverse_sums.amax(1)
+
+
+def times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """M x, [B, m, n] and [B, n] -> [B, m]."""
+    return torch.bmm(matrix, vector.unsqueeze(2)).squeeze(2)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from optlayers.errors import ShapeError
 from optlayers.solution import Solution, Status
 
 # What a method reports of a sample that may go on.
@@ -134,3 +135,23 @@ def _judged(
     if is_lost.any():
         status = status.masked_fill(is_lost, int(Status.NOT_FINITE))
     return status.masked_fill(active & (residual <= tolerance), int(Status.SOLVED))
+
+
+def start_or_zero(program: Any, start: Tensor | None) -> Tensor:
+    """The start, or zeros, within the bounds, [B, n].
+
+    Args:
+        program: of B roots or minima in n unknowns.
+        start: [B, n] or None.
+
+    Raises:
+        ShapeError: a start of another shape.
+    """
+    shape = (program.batch_size, program.size)
+    if start is None:
+        return program.clamp(torch.zeros(shape, dtype=torch.float64))
+    if tuple(start.shape) != shape:
+        raise ShapeError(
+            f"start is {list(start.shape)}; the program has {list(shape)} unknowns."
+        )
+    return program.clamp(start.detach())

@@ -16,7 +16,13 @@ from optlayers.errors import ParameterError
 from optlayers.interfaces import Kind, Solver
 from optlayers.programs.minimize import MinimizeProgram
 from optlayers.solution import Solution, Status
-from optlayers.solvers.iterative import RUNNING, Outcome, iterate, size_of
+from optlayers.solvers.iterative import (
+    RUNNING,
+    Outcome,
+    iterate,
+    size_of,
+    start_or_zero,
+)
 from optlayers.solvers.minimize.barrier import (
     Scales,
     Values,
@@ -25,7 +31,7 @@ from optlayers.solvers.minimize.barrier import (
     values_at,
 )
 from optlayers.solvers.minimize.finish import finished, polish
-from optlayers.solvers.minimize.options import chosen, start_or_zero
+from optlayers.solvers.minimize.options import chosen
 from optlayers.solvers.minimize.restoration import inside, restored
 from optlayers.solvers.root.options import check_options
 

@@ -15,11 +15,12 @@ from optlayers import registry
 from optlayers.interfaces import Kind, Solver
 from optlayers.programs.minimize import MinimizeProgram
 from optlayers.solution import Solution, Status
+from optlayers.solvers.iterative import start_or_zero
 from optlayers.solvers.minimize.lbfgs import Lbfgs
 from optlayers.solvers.minimize.levenberg_marquardt import LevenbergMarquardt
 from optlayers.solvers.minimize.newton import Newton
 from optlayers.solvers.minimize.newton_cg import NewtonCg
-from optlayers.solvers.minimize.options import chosen, start_or_zero
+from optlayers.solvers.minimize.options import chosen
 from optlayers.solvers.minimize.saddles import without_saddles
 from optlayers.solvers.root.options import check_options
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from optlayers.linalg.dense import times
 from optlayers.programs.minimize import MinimizeProgram
 from optlayers.solvers.iterative import size_of
 
@@ -341,11 +342,6 @@ def _next_shift(shift: Tensor, last: Tensor) -> Tensor:
     )
     growth = torch.where(last > 0, SHIFT_GROWTH, FIRST_GROWTH)
     return torch.where(shift > 0, shift * growth, first)
-
-
-def times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """M v, [B, m, n] and [B, n] -> [B, m]."""
-    return torch.bmm(matrix, vector.unsqueeze(2)).squeeze(2)
 
 
 def transposed(matrix: Tensor, vector: Tensor) -> Tensor:

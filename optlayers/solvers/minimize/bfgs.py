@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from optlayers.interfaces import Kind
+from optlayers.linalg.dense import times
 from optlayers.programs.minimize import MinimizeProgram
 from optlayers.solution import Solution
 from optlayers.solvers.iterative import Outcome
@@ -21,7 +22,6 @@ from optlayers.solvers.minimize.options import (
     refuse_constraints,
     slope_size,
     solved_by,
-    times,
 )
 from optlayers.solvers.minimize.wolfe import MOST_TRIALS, Search, judged, narrowed
 from optlayers.solvers.root.options import check_options

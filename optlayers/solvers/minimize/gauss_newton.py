@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from optlayers.interfaces import Kind
+from optlayers.linalg.dense import times
 from optlayers.programs.minimize import MinimizeProgram
 from optlayers.programs.squares import local_model
 from optlayers.solution import Solution
@@ -24,7 +25,6 @@ from optlayers.solvers.minimize.options import (
     rounding_of,
     slope_size,
     solved_by,
-    times,
 )
 from optlayers.solvers.root.options import check_options
 

@@ -15,7 +15,7 @@ from optlayers.interfaces import Kind
 from optlayers.programs.minimize import MinimizeProgram
 from optlayers.programs.violation import largest_violation
 from optlayers.solution import Solution, Status
-from optlayers.solvers.iterative import RUNNING, Outcome, iterate
+from optlayers.solvers.iterative import RUNNING, Outcome, iterate, start_or_zero
 from optlayers.solvers.minimize.barrier import (
     BarrierError,
     Model,
@@ -31,7 +31,6 @@ from optlayers.solvers.minimize.barrier import (
 from optlayers.solvers.minimize.barrier_step import BarrierStep, share_to_boundary
 from optlayers.solvers.minimize.finish import finished
 from optlayers.solvers.minimize.line_filter import Filter, Judge, Merit, search
-from optlayers.solvers.minimize.options import start_or_zero
 from optlayers.solvers.minimize.restoration import inside, restored
 from optlayers.solvers.root.options import check_options
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from optlayers.interfaces import Kind
+from optlayers.linalg.dense import times
 from optlayers.programs.minimize import Evaluation, MinimizeProgram
 from optlayers.solution import Solution
 from optlayers.solvers.iterative import Outcome
@@ -24,7 +25,6 @@ from optlayers.solvers.minimize.options import (
     refuse_constraints,
     slope_size,
     solved_by,
-    times,
 )
 from optlayers.solvers.root.options import check_options
 

@@ -5,31 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optlayers.errors import ShapeError
 from optlayers.programs.minimize import MinimizeProgram
 from optlayers.solution import Solution, Status
-from optlayers.solvers.iterative import RUNNING, iterate
+from optlayers.solvers.iterative import RUNNING, iterate, start_or_zero
 
 # An objective below this falls without bound, as far as floating numbers can tell.
 UNBOUNDED_BELOW = -1e20
 # Decreases below so many roundings of the objective say nothing of a step.
 ROUNDINGS = 10
-
-
-def start_or_zero(program: MinimizeProgram, start: Tensor | None) -> Tensor:
-    """The start, or zeros, within the bounds, [B, n].
-
-    Raises:
-        ShapeError: a start of another shape.
-    """
-    shape = (program.batch_size, program.size)
-    if start is None:
-        return program.clamp(torch.zeros(shape, dtype=torch.float64))
-    if tuple(start.shape) != shape:
-        raise ShapeError(
-            f"start is {list(start.shape)}; the program has {list(shape)} unknowns."
-        )
-    return program.clamp(start.detach())
 
 
 def refuse_constraints(program: MinimizeProgram) -> str | None:
@@ -117,11 +100,6 @@ def rounding_of(value: Tensor) -> Tensor:
 def dot(first: Tensor, second: Tensor) -> Tensor:
     """The inner product of rows, [B, n] and [B, n] -> [B]."""
     return (first * second).sum(1)
-
-
-def times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """M x, [B, m, n] and [B, n] -> [B, m]."""
-    return torch.bmm(matrix, vector.unsqueeze(2)).squeeze(2)
 
 
 def chosen(which: Tensor, first: Tensor, second: Tensor) -> Tensor:

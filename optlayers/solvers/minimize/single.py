@@ -15,8 +15,8 @@ from torch import Tensor
 
 from optlayers.programs.minimize import MinimizeProgram
 from optlayers.solution import Solution, Status
+from optlayers.solvers.iterative import start_or_zero
 from optlayers.solvers.minimize.finish import finished
-from optlayers.solvers.minimize.options import start_or_zero
 from optlayers.solvers.per_instance import per_instance
 
 Array = NDArray[Any]

@@ -14,9 +14,16 @@ from torch import Tensor
 
 from optlayers import registry
 from optlayers.interfaces import Kind, Solver
+from optlayers.linalg.dense import times
 from optlayers.programs.minimize import MinimizeProgram
 from optlayers.solution import Solution, Status
-from optlayers.solvers.iterative import RUNNING, Outcome, iterate, size_of
+from optlayers.solvers.iterative import (
+    RUNNING,
+    Outcome,
+    iterate,
+    size_of,
+    start_or_zero,
+)
 from optlayers.solvers.minimize.barrier import (
     Scales,
     Slopes,
@@ -24,12 +31,10 @@ from optlayers.solvers.minimize.barrier import (
     scales_at,
     slopes_at,
     stationarity,
-    times,
     unscaled,
     values_at,
 )
 from optlayers.solvers.minimize.finish import finished
-from optlayers.solvers.minimize.options import start_or_zero
 from optlayers.solvers.minimize.restoration import Restored, inside, restored
 from optlayers.solvers.minimize.subproblem import QuadraticStep, quadratic_step
 from optlayers.solvers.root.options import check_options

@@ -14,6 +14,7 @@ from torch import Tensor
 from optlayers.interfaces import Kind
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution, Status
+from optlayers.solvers.iterative import start_or_zero
 from optlayers.solvers.root.anderson import Anderson
 from optlayers.solvers.root.broyden import Broyden
 from optlayers.solvers.root.chandrupatla import Chandrupatla
@@ -21,7 +22,7 @@ from optlayers.solvers.root.fixed_point import FixedPoint
 from optlayers.solvers.root.levenberg_marquardt import LevenbergMarquardt
 from optlayers.solvers.root.newton import Newton
 from optlayers.solvers.root.newton_krylov import NewtonKrylov
-from optlayers.solvers.root.options import check_options, start_or_zero
+from optlayers.solvers.root.options import check_options
 from optlayers.solvers.root.rounding import can_be_dense, is_rounding
 
 # Beyond this a Jacobian costs more than the evaluations that a map's methods take; up

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from optlayers.interfaces import Kind
+from optlayers.linalg.dense import times
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution, Status
 from optlayers.solvers.iterative import RUNNING, Outcome, size_of
@@ -119,13 +120,13 @@ def _damped_step(state: MarquardtState) -> Tensor:
     stacked = torch.cat([state.jacobian, torch.diag_embed(D)], 1)
     Q, R = torch.linalg.qr(stacked)
     n = state.point.shape[1]
-    right = _times(Q[:, :n].mT, -state.residual).unsqueeze(2)
+    right = times(Q[:, :n].mT, -state.residual).unsqueeze(2)
     return torch.linalg.solve_triangular(R, right, upper=True).squeeze(2)
 
 
 def _gain(state: MarquardtState, trial: Tensor, residual: Tensor) -> Tensor:
     """How much |F|^2 fell, as a share of what the model foresaw; else 0, [B]."""
-    model = state.residual + _times(state.jacobian, trial - state.point)
+    model = state.residual + times(state.jacobian, trial - state.point)
     before = state.residual.square().sum(1)
     gained = before - residual.square().sum(1)
     gain = gained / (before - model.square().sum(1))
@@ -138,7 +139,7 @@ def _moved(
     """Value and Jacobian at new points; a stationary point is a fault."""
     residual, jacobian = program.residual_and_jacobian(point)
     scale = torch.maximum(state.scale, _columns(jacobian))
-    slope = _times(jacobian.mT, residual).abs() / scale.clamp_min(1e-300)
+    slope = times(jacobian.mT, residual).abs() / scale.clamp_min(1e-300)
     flat = active & (slope.amax(1) <= STATIONARY * residual.norm(dim=1))
     fault = state.fault.masked_fill(flat, int(Status.STALLED))
     return state._replace(
@@ -149,7 +150,3 @@ def _moved(
 def _columns(jacobian: Tensor) -> Tensor:
     length = jacobian.norm(dim=1)
     return torch.where(length > 0, length, 1.0)
-
-
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    return torch.bmm(matrix, vector.unsqueeze(2)).squeeze(2)

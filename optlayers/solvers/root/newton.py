@@ -13,6 +13,7 @@ from torch import Tensor
 
 from optlayers.implicit.unrolled import Taken, newton_step
 from optlayers.interfaces import Kind
+from optlayers.linalg.dense import times
 from optlayers.programs.root import Evaluation, RootProgram
 from optlayers.solution import Solution, Status
 from optlayers.solvers.iterative import RUNNING, Outcome, size_of
@@ -122,7 +123,7 @@ class Newton:
         found = program.evaluate(program.clamp(start))
         point, residual = found.point.detach(), found.residual
         scale, inverse = _linearized(found)
-        step = _times(inverse, residual)
+        step = times(inverse, residual)
         length = _length(step)
         return NewtonState(
             point, residual, size_of(residual), scale, inverse, (), step, length,
@@ -235,7 +236,7 @@ class Newton:
         """Every sample with the Jacobian at its new point, and the damping foreseen."""
         assert old.damping is not None
         scale, inverse = _linearized(found)
-        step = _times(inverse, new.residual)
+        step = times(inverse, new.residual)
         length = _length(step)
         change = _length(correction * (old.scale / scale) - step)
         longer = old.damping * old.length * _length(correction) / (change * length)
@@ -249,7 +250,7 @@ class Newton:
 
 def _corrected(state: NewtonState, residual: Tensor) -> Tensor:
     """H F with the updates of H, [B, n]."""
-    correction = _times(state.inverse, residual)
+    correction = times(state.inverse, residual)
     for before, after in state.updates:
         share = _dot(before, correction).unsqueeze(1)
         correction = torch.addcmul(correction, share, after)
@@ -320,10 +321,6 @@ def _inverse(jacobian: Tensor) -> Tensor:
         adjugate = torch.stack([d, -b, -c, a], 1)
         return (adjugate / (a * d - b * c).unsqueeze(1)).view_as(jacobian)
     return torch.linalg.inv_ex(jacobian.mT)[0].mT
-
-
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    return torch.bmm(matrix, vector.unsqueeze(2)).squeeze(2)
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from optlayers.errors import ParameterError, ShapeError
+from optlayers.errors import ParameterError
 from optlayers.programs.root import RootProgram
 from optlayers.solution import Solution
-from optlayers.solvers.iterative import iterate
+from optlayers.solvers.iterative import iterate, start_or_zero
 
 
 def check_options(solver: Any, *positive: str, shares: Sequence[str] = ()) -> None:
@@ -38,22 +37,6 @@ def check_options(solver: Any, *positive: str, shares: Sequence[str] = ()) -> No
                 f"{name}({option}={value!r}): it is a share; give a number "
                 "above zero and at most 1."
             )
-
-
-def start_or_zero(program: RootProgram, start: Tensor | None) -> Tensor:
-    """The start, or zeros, within the bounds, [B, n].
-
-    Raises:
-        ShapeError: a start of another shape.
-    """
-    shape = (program.batch_size, program.size)
-    if start is None:
-        return program.clamp(torch.zeros(shape, dtype=torch.float64))
-    if tuple(start.shape) != shape:
-        raise ShapeError(
-            f"start is {list(start.shape)}; the program has {list(shape)} unknowns."
-        )
-    return program.clamp(start.detach())
 
 
 def solved_by(
